@@ -1,0 +1,238 @@
+//! What a relocation leaves behind: one struct, exported as JSON with a schema, and shown as a table.
+//!
+//! ```text
+//!  source side ──▶ Report (half) ─┐
+//!                                 ├─▶ Report::merge ─▶ to_json_pretty   for programs
+//!  destination ──▶ Report (half) ─┘                    table::render    for people
+//! ```
+//!
+//! Each side fills in what it knows and leaves the rest `null`. A number that was not measured is `null`
+//! and never zero. Guest memory (`bytes`, `bytes_logical`) and bytes on the wire are always given apart;
+//! the stop is split into named parts; a dirty rate is left out for passes too short to tell one. The fields
+//! follow what z/VM keeps of a relocation (RLOBK, MPIBK, monitor record D4R12) and what other engines' users asked
+//! for.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::owner::{GuestName, MemberName};
+
+mod environment;
+mod finish;
+mod merge;
+mod parts;
+pub mod table;
+#[cfg(test)]
+mod tests;
+
+pub use environment::{Environment, ProcessUsage};
+pub use finish::{Finish, FinishCode, UnknownFinishCode};
+pub use merge::MergeError;
+pub use parts::{
+    EngineKind, Fallback, LimitsGiven, PassKind, PassReport, PerSide, QueueReport, QuiesceParts, RunsOn,
+    Side, TickPercentiles, Ticks, VERIFICATION_FAULTS_MAX, Verification,
+};
+
+/// Version of the report's schema. Raised by one whenever a field changes its meaning or goes away;
+/// a new field alone does not raise it.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// One relocation, from request to finish.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "Live guest relocation report")]
+pub struct Report {
+    /// Version of this schema.
+    pub schema_version: u32,
+    /// The guest that was to be moved.
+    pub guest: GuestName,
+    /// The member it ran on.
+    pub source: MemberName,
+    /// The member it was to run on.
+    pub destination: MemberName,
+    /// Whose knowledge is in this report; both sides after a merge.
+    pub sides_known: Vec<Side>,
+    /// The options as given, by their names on the command line.
+    #[serde(default)]
+    pub options: BTreeMap<String, serde_json::Value>,
+    /// The limits in force at the end.
+    pub limits: LimitsGiven,
+
+    /// Whether the guest's memory was compared after the move and every page was right; `null` when it
+    /// was not compared. A relocation that is not verified counts as failed.
+    pub verified: Option<bool>,
+    /// What the comparison looked at and found.
+    pub verification: Option<Verification>,
+    /// How it ended, and why.
+    pub finish: Finish,
+    /// Who runs the guest now, by the owner record.
+    pub runs_on: RunsOn,
+
+    /// From the request until the guest runs at the destination (or the move was given up), in ms.
+    pub total_ms: Option<f64>,
+    /// How long the engine held the guest stopped, in ms; `null` when it never stopped it.
+    pub quiesce_ms: Option<f64>,
+    /// `quiesce_ms` in parts.
+    pub quiesce: Option<QuiesceParts>,
+    /// How long the guest did not run as it saw itself: the largest gap between its ticks, in ms.
+    pub blackout_ms: Option<f64>,
+    /// The guest's tick gaps before, during and after the move.
+    #[serde(default)]
+    pub ticks: Ticks,
+
+    /// Size of the guest's memory, in bytes.
+    pub guest_memory_bytes: u64,
+    /// Guest memory ever written, so the size of the first pass, in bytes.
+    pub bytes_touched: Option<u64>,
+    /// Guest memory sent in all passes together, zero pages counted in full, in bytes.
+    pub bytes_logical: Option<u64>,
+    /// Bytes on the wire, headers included, both directions of the source's queues.
+    pub bytes_wire: Option<u64>,
+    /// `bytes_touched` over `total_ms`, in bytes per second.
+    pub throughput_bytes_per_s: Option<u64>,
+    /// Memory the guest's writers meant to change per second; `null` when they have no target.
+    pub intended_write_bytes_per_s: Option<u64>,
+    /// Memory they really changed per second while the move went on.
+    pub achieved_write_bytes_per_s: Option<u64>,
+    /// Processor time of each side's process from request to finish, user and system, in seconds.
+    #[serde(default)]
+    pub cpu_s: PerSide<f64>,
+    /// Largest resident memory of each side's process, in bytes.
+    #[serde(default)]
+    pub memory_peak_bytes: PerSide<u64>,
+
+    /// The stop rule in force, for example `default`.
+    pub policy: String,
+    /// Every pass, repeated and final ones too, in order of time.
+    #[serde(default)]
+    pub passes: Vec<PassReport>,
+    /// Every device queue, by side and number.
+    #[serde(default)]
+    pub queues: Vec<QueueReport>,
+    /// What carried the data: `tcp`, `unix` or `shm`.
+    pub medium: String,
+    /// Page size the guest's memory is counted in, in bytes.
+    pub page_size: u64,
+    /// Unit in which changed memory is found, in bytes; larger than a page with huge pages.
+    pub granule: u64,
+    /// How changed memory was found.
+    pub tracker: String,
+    /// How the queues did their I/O.
+    pub engine: EngineKind,
+    /// What was used in place of something better that is missing here, and why.
+    #[serde(default)]
+    pub fallbacks: Vec<Fallback>,
+    /// The machine of each side.
+    #[serde(default)]
+    pub environment: PerSide<Environment>,
+}
+
+/// Why a text is not a report.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// It is not JSON, or a field is missing or has another type.
+    #[error("not a relocation report: {0}")]
+    Json(#[from] serde_json::Error),
+    /// It has a schema this program does not know. Use the program that wrote it.
+    #[error("the report has schema version {found}, this program knows version {SCHEMA_VERSION}")]
+    UnknownVersion {
+        /// The version in the report.
+        found: u64,
+    },
+}
+
+impl Report {
+    /// A report of `side` with the names and the end, and everything else not known yet.
+    pub fn new(
+        side: Side,
+        guest: GuestName,
+        source: MemberName,
+        destination: MemberName,
+        finish: Finish,
+    ) -> Self {
+        Self {
+            schema_version: SCHEMA_VERSION,
+            guest,
+            source,
+            destination,
+            sides_known: vec![side],
+            options: BTreeMap::new(),
+            limits: LimitsGiven::default(),
+            verified: None,
+            verification: None,
+            finish,
+            runs_on: RunsOn::Unknown,
+            total_ms: None,
+            quiesce_ms: None,
+            quiesce: None,
+            blackout_ms: None,
+            ticks: Ticks::default(),
+            guest_memory_bytes: 0,
+            bytes_touched: None,
+            bytes_logical: None,
+            bytes_wire: None,
+            throughput_bytes_per_s: None,
+            intended_write_bytes_per_s: None,
+            achieved_write_bytes_per_s: None,
+            cpu_s: PerSide::default(),
+            memory_peak_bytes: PerSide::default(),
+            policy: String::new(),
+            passes: Vec::new(),
+            queues: Vec::new(),
+            medium: String::new(),
+            page_size: 4096,
+            granule: 4096,
+            tracker: String::new(),
+            engine: EngineKind::IoUring,
+            fallbacks: Vec::new(),
+            environment: PerSide::default(),
+        }
+    }
+
+    /// Fills in what follows from other fields: `throughput_bytes_per_s`, `verified`, and the
+    /// part of the stop that has no name. Call it last.
+    pub fn derive_fields(&mut self) {
+        if let (Some(bytes), Some(total_ms)) = (self.bytes_touched, self.total_ms)
+            && total_ms > 0.0
+        {
+            self.throughput_bytes_per_s = Some((bytes as f64 * 1e3 / total_ms) as u64);
+        }
+        if let Some(verification) = &self.verification {
+            self.verified = Some(verification.passed());
+        }
+        if let (Some(quiesce_ms), Some(parts)) = (self.quiesce_ms, &mut self.quiesce) {
+            parts.other = 0.0;
+            parts.other = (quiesce_ms - parts.sum_ms()).max(0.0);
+        }
+    }
+
+    /// The report as indented JSON with a newline at its end.
+    pub fn to_json_pretty(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).expect("a report has string keys only");
+        text.push('\n');
+        text
+    }
+
+    /// Reads a report.
+    ///
+    /// # Errors
+    /// The text is not a report, or one with another schema version.
+    pub fn from_json(text: &str) -> Result<Self, ReportError> {
+        // The version is looked at first: a later schema may lack fields this one needs.
+        #[derive(Deserialize)]
+        struct Versioned {
+            schema_version: u64,
+        }
+        let Versioned { schema_version: found } = serde_json::from_str(text)?;
+        if found != u64::from(SCHEMA_VERSION) {
+            return Err(ReportError::UnknownVersion { found });
+        }
+        Ok(serde_json::from_str(text)?)
+    }
+
+    /// The JSON schema of a report (draft 2020-12).
+    pub fn json_schema() -> serde_json::Value {
+        schemars::schema_for!(Report).to_value()
+    }
+}

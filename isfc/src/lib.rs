@@ -1,1 +1,41 @@
-//! Placeholder, replaced by the first commit of this crate.
+//! ISFC, the transport: a **logical link** of 1 to 16 device queues between two members.
+//!
+//! It offers its callers two things and knows nothing of guests:
+//! - **sockets**: ordered messages with priorities ([`Link::send`], [`Link::recv`]);
+//! - **placed transfers**: write these bytes at this offset of the peer's region, as an RDMA write
+//!   does ([`TransferSource`], [`TransferSink`]).
+//!
+//! ```text
+//!        member A                                              member B
+//!  ┌──────────────────┐   device 0   io_uring ═══════ io_uring   ┌──────────────────┐
+//!  │ TransferSource   │   device 1   io_uring ═══════ io_uring   │     TransferSink │
+//!  │ sockets          │      …                                   │          sockets │
+//!  │ region (memory)  │   device 15  io_uring ═══════ io_uring   │  (memory) region │
+//!  └──────────────────┘           tcp | unix | shm               └──────────────────┘
+//! ```
+//!
+//! Everything that decides has no I/O: [`hello::negotiate`], [`frame::Header::decode`] and the link's
+//! [`link::Core`]. A device's thread only moves bytes between them and the kernel.
+//!
+//! The names are those of z/VM's Inter-System Facility for Communications; the CTC device model and
+//! hardware timing have their place between a device and its medium.
+
+mod address;
+pub mod copy;
+mod counters;
+mod device;
+pub mod frame;
+pub mod hello;
+pub mod link;
+mod medium;
+mod region;
+mod transfer;
+
+pub use address::{Address, AddressError, Medium};
+pub use counters::DeviceCounters;
+pub use device::uring::probe as probe_io_uring;
+pub use frame::{Extent, ExtentClass, FrameError};
+pub use link::{DownReason, Engine, Link, LinkError, LinkEvent, LinkOptions, Notifier, SocketId};
+pub use medium::{Endpoints, HELLO_DEADLINE, Listener, MediumError, Share, connect};
+pub use region::{Region, RemoteRegionError, SharedRegion};
+pub use transfer::{Next, Placed, Transfer, TransferSink, TransferSource, raw_len_bytes};

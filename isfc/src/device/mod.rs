@@ -1,0 +1,194 @@
+//! One device of a link: what it sends next, what it makes of what comes in, when it is dead.
+//!
+//! A device has two halves without I/O of their own, [`TxHalf`] and [`RxHalf`]. The io_uring engine
+//! drives both from one thread and one ring; the blocking engine gives each a thread.
+
+pub(crate) mod blocking;
+mod receiver;
+mod transmitter;
+pub(crate) mod uring;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+pub(crate) use receiver::{Incoming, Placement, Receiver};
+pub(crate) use transmitter::{InFlight, Transmitter};
+
+use crate::counters::add;
+use crate::link::{DownReason, Shared};
+use crate::transfer::{Next, Transfer};
+
+/// Longest a device waits without looking at its deadlines.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+/// Wakes a device's thread out of its wait.
+#[derive(Debug)]
+pub(crate) struct Waker(OwnedFd);
+
+impl Waker {
+    pub(crate) fn new() -> std::io::Result<Self> {
+        Ok(Self(eventfd(0, EventfdFlags::CLOEXEC)?))
+    }
+
+    pub(crate) fn wake(&self) {
+        // Fails only when the counter is full, and then the thread has been woken already.
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+}
+
+impl AsFd for Waker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The sending half.
+pub(crate) struct TxHalf {
+    device: u8,
+    link: Arc<Shared>,
+    pub(crate) tx: Transmitter,
+    transfer: Transfer,
+    /// `transfer` is filled and goes out then.
+    held_until: Option<Instant>,
+    last_tx: Instant,
+    /// When the frame in flight last moved.
+    progress: Instant,
+}
+
+impl TxHalf {
+    pub(crate) fn new(device: u8, link: Arc<Shared>) -> Self {
+        let now = Instant::now();
+        Self {
+            device,
+            link,
+            tx: Transmitter::new(device),
+            transfer: Transfer::new(),
+            held_until: None,
+            last_tx: now,
+            progress: now,
+        }
+    }
+
+    /// Loads the next frame if none is in flight: urgent messages, then transfers, then the rest.
+    pub(crate) fn load_next(&mut self, now: Instant) {
+        if !self.tx.is_idle() {
+            return;
+        }
+        if let Some(frame) = self.link.pop_urgent(self.device) {
+            self.tx.load_control(&frame);
+        } else if self.take_transfer(now) {
+            let link = &self.link;
+            let region = link.region(self.transfer.region).expect("a source sends from registered regions");
+            self.tx.load_transfer(&self.transfer, region, link.shares);
+        } else if let Some(frame) = self.link.pop_low(self.device) {
+            self.tx.load_control(&frame);
+        } else if now.duration_since(self.last_tx) >= self.link.ping_every() {
+            self.tx.load_ping();
+        }
+        self.progress = now;
+    }
+
+    fn take_transfer(&mut self, now: Instant) -> bool {
+        if self.held_until.is_none() {
+            let Some(source) = self.link.source() else { return false };
+            self.transfer.clear();
+            self.held_until = match source.next(self.device, &mut self.transfer) {
+                Next::Nothing => return false,
+                Next::Ready => Some(now),
+                Next::NotBefore(at) => Some(at),
+            };
+            let hold = self.link.take_hold(self.device);
+            self.held_until = self.held_until.map(|at| at.max(now + hold));
+        }
+        if self.held_until.is_some_and(|at| at <= now) {
+            self.held_until = None;
+            return true;
+        }
+        false
+    }
+
+    /// When to look again although nothing happens.
+    pub(crate) fn next_look(&self, now: Instant) -> Duration {
+        let held = self.held_until.map_or(TICK, |at| at.saturating_duration_since(now));
+        held.min(TICK)
+    }
+
+    pub(crate) fn sent(&mut self, count: usize, now: Instant) {
+        let counters = self.link.counters(self.device);
+        add(&counters.tx_bytes, count as u64);
+        self.progress = now;
+        let Some((frame, len_bytes)) = self.tx.advanced(count) else {
+            add(&counters.retries, 1);
+            return;
+        };
+        self.last_tx = now;
+        add(&counters.tx_frames, 1);
+        if let (InFlight::Transfer { epoch, tag }, Some(source)) = (frame, self.link.source()) {
+            add(&counters.transfers_tx, 1);
+            source.sent(self.device, epoch, tag, len_bytes);
+        }
+    }
+
+    pub(crate) fn check(&self, now: Instant) -> Result<(), DownReason> {
+        if self.tx.is_idle() {
+            return Ok(());
+        }
+        let waited = now.duration_since(self.progress);
+        if waited >= TICK {
+            add(&self.link.counters(self.device).stalls, 1);
+        }
+        if waited > self.link.silence_limit() {
+            return Err(DownReason::Stalled { limit_ms: self.link.silence_limit().as_millis() as u64 });
+        }
+        Ok(())
+    }
+
+    /// The device is over: what it had taken over is given back.
+    pub(crate) fn retire(self) {
+        if let Some(source) = self.link.source() {
+            source.device_down(self.device);
+        }
+    }
+}
+
+/// The receiving half.
+pub(crate) struct RxHalf {
+    device: u8,
+    link: Arc<Shared>,
+    pub(crate) rx: Receiver,
+    last_rx: Instant,
+}
+
+impl RxHalf {
+    pub(crate) fn new(device: u8, link: Arc<Shared>) -> Self {
+        Self { device, link, rx: Receiver::new(device), last_rx: Instant::now() }
+    }
+
+    pub(crate) fn received(&mut self, count: usize, now: Instant) -> Result<(), DownReason> {
+        if count == 0 {
+            return Err(DownReason::Closed);
+        }
+        self.last_rx = now;
+        let counters = self.link.counters(self.device);
+        add(&counters.rx_bytes, count as u64);
+        match self.rx.filled(count, &*self.link) {
+            Ok(None) => Ok(()),
+            Ok(Some(incoming)) => {
+                add(&counters.rx_frames, 1);
+                self.link.incoming(self.device, incoming)
+            }
+            Err(error) => Err(DownReason::Protocol(error.to_string())),
+        }
+    }
+
+    pub(crate) fn check(&self, now: Instant) -> Result<(), DownReason> {
+        let limit = self.link.silence_limit();
+        if now.duration_since(self.last_rx) > limit {
+            return Err(DownReason::Silent { limit_ms: limit.as_millis() as u64 });
+        }
+        Ok(())
+    }
+}

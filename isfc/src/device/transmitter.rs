@@ -1,0 +1,143 @@
+//! The sending half of a device, without I/O: lays out one frame as a gather list, straight from the
+//! region it is sent from.
+
+use std::sync::Arc;
+
+use libc::iovec;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::receiver::advance;
+use crate::frame::{
+    EXTENTS_MAX, ExtentClass, FLAG_DIGEST, FLAG_FETCH, FrameKind, HEADER_LEN_BYTES, Header, WireExtent,
+};
+use crate::link::Outgoing;
+use crate::region::Region;
+use crate::transfer::Transfer;
+
+/// What the frame in flight is, for when it has been sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InFlight {
+    Control,
+    Transfer { epoch: u32, tag: u64 },
+}
+
+pub(crate) struct Transmitter {
+    device: u8,
+    header: Box<[u8; HEADER_LEN_BYTES]>,
+    extents: Vec<WireExtent>,
+    body: Arc<[u8]>,
+    buffers: Vec<iovec>,
+    first: usize,
+    len_bytes: u64,
+    in_flight: Option<InFlight>,
+}
+
+impl Transmitter {
+    pub(crate) fn new(device: u8) -> Self {
+        Self {
+            device,
+            header: Box::new([0; HEADER_LEN_BYTES]),
+            extents: Vec::with_capacity(EXTENTS_MAX),
+            body: Arc::new([]),
+            buffers: Vec::with_capacity(EXTENTS_MAX + 2),
+            first: 0,
+            len_bytes: 0,
+            in_flight: None,
+        }
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.in_flight.is_none()
+    }
+
+    /// What is left to send. The memory stays valid until [`Self::advanced`] says the frame is done.
+    pub(crate) fn buffers(&mut self) -> &mut [iovec] {
+        &mut self.buffers[self.first..]
+    }
+
+    pub(crate) fn load_ping(&mut self) {
+        let header = Header::new(FrameKind::Ping, self.device);
+        self.load(&header, InFlight::Control);
+    }
+
+    pub(crate) fn load_control(&mut self, frame: &Outgoing) {
+        let mut header = Header::new(frame.kind, self.device);
+        header.socket = frame.socket.number();
+        header.sequence = frame.sequence;
+        header.body_len_bytes = frame.body.len() as u64;
+        header.digest = xxh3_64(&frame.body);
+        self.body = frame.body.clone();
+        self.load(&header, InFlight::Control);
+        if !self.body.is_empty() {
+            let (base, len) = (self.body.as_ptr(), self.body.len());
+            self.push(base, len);
+        }
+    }
+
+    /// Lays out `transfer`; `fetch` leaves the payload for the receiver to fetch.
+    ///
+    /// An extent outside the region is a defect of the transfer's source, not of a peer.
+    pub(crate) fn load_transfer(&mut self, transfer: &Transfer, region: &Region, fetch: bool) {
+        assert!((1..=EXTENTS_MAX).contains(&transfer.extents.len()), "1 to 256 extents per transfer");
+        let mut header = Header::new(FrameKind::Transfer, self.device);
+        header.sequence = transfer.tag;
+        header.epoch = transfer.epoch;
+        header.region = transfer.region;
+        header.extents = transfer.extents.len() as u16;
+        header.first_extent = transfer.extents[0].to_wire();
+        header.flags = if fetch { FLAG_FETCH } else { 0 };
+        if let Some(digest) = transfer.digest {
+            header.flags |= FLAG_DIGEST;
+            header.digest = digest;
+        }
+        let payload = if fetch { 0 } else { transfer.raw_len_bytes() };
+        header.body_len_bytes = header.extents_len_bytes() as u64 + payload;
+        self.load(&header, InFlight::Transfer { epoch: transfer.epoch, tag: transfer.tag });
+        self.extents.clear();
+        self.extents.extend(transfer.extents[1..].iter().map(|extent| extent.to_wire()));
+        if !self.extents.is_empty() {
+            let (base, len) = (self.extents.as_ptr().cast(), size_of_val(self.extents.as_slice()));
+            self.push(base, len);
+        }
+        if fetch {
+            return;
+        }
+        if transfer.staged {
+            self.push(transfer.staging.as_ptr(), payload as usize);
+            return;
+        }
+        for extent in transfer.extents.iter().filter(|extent| extent.class == ExtentClass::Raw) {
+            let base = region
+                .at(extent.offset_bytes, u64::from(extent.len_bytes))
+                .expect("a transfer's extents lie inside its region");
+            self.push(base.as_ptr(), extent.len_bytes as usize);
+        }
+    }
+
+    fn load(&mut self, header: &Header, in_flight: InFlight) {
+        debug_assert!(self.is_idle());
+        *self.header = header.encode();
+        self.buffers.clear();
+        self.first = 0;
+        self.len_bytes = 0;
+        self.in_flight = Some(in_flight);
+        let base = self.header.as_ptr();
+        self.push(base, HEADER_LEN_BYTES);
+    }
+
+    fn push(&mut self, base: *const u8, len: usize) {
+        // Only ever read through: the kernel's send takes `iovec`, which has no const form.
+        self.buffers.push(iovec { iov_base: base.cast_mut().cast(), iov_len: len });
+        self.len_bytes += len as u64;
+    }
+
+    /// `count` more bytes are sent. Once all are, says what frame it was and how long.
+    pub(crate) fn advanced(&mut self, count: usize) -> Option<(InFlight, u64)> {
+        advance(&mut self.buffers, &mut self.first, count);
+        if self.first < self.buffers.len() {
+            return None;
+        }
+        self.body = Arc::new([]);
+        self.in_flight.take().map(|frame| (frame, self.len_bytes))
+    }
+}

@@ -1,0 +1,224 @@
+//! The io_uring engine: one thread and one ring per device, at most one receive, one send and one
+//! wake-up in flight.
+//!
+//! The ring has a single issuer and runs completions only when this thread asks for them
+//! (`DEFER_TASKRUN`); socket and wake-up descriptor are registered. Buffers are not registered: the
+//! pages of a guest would have to be pinned, which costs more than the copy saves on these media.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
+
+use io_uring::squeue::Entry;
+use io_uring::types::{Fixed, SubmitArgs, Timespec};
+use io_uring::{IoUring, Probe, opcode};
+use socket2::Socket;
+
+use super::{RxHalf, TxHalf, Waker};
+use crate::link::{DownReason, Shared};
+
+const RX: u64 = 1;
+const TX: u64 = 2;
+const WAKE: u64 = 3;
+const SOCKET: Fixed = Fixed(0);
+const EVENT: Fixed = Fixed(1);
+/// How long a closed device waits for the kernel to hand its buffers back.
+const DRAIN: Duration = Duration::from_secs(5);
+
+fn build() -> std::io::Result<IoUring> {
+    IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(8)
+}
+
+/// Can this process use io_uring as this engine does?
+///
+/// # Errors
+/// What is missing, in words.
+pub fn probe() -> Result<(), String> {
+    let ring = build().map_err(|error| format!("io_uring_setup: {error}"))?;
+    let mut probe = Probe::new();
+    ring.submitter().register_probe(&mut probe).map_err(|error| format!("io_uring probe: {error}"))?;
+    let needed = [
+        ("recvmsg", opcode::RecvMsg::CODE),
+        ("sendmsg", opcode::SendMsg::CODE),
+        ("read", opcode::Read::CODE),
+    ];
+    match needed.into_iter().find(|(_, code)| !probe.is_supported(*code)) {
+        Some((name, _)) => Err(format!("io_uring lacks {name}")),
+        None => Ok(()),
+    }
+}
+
+/// Buffers and message headers that the kernel reads while an operation is in flight. They live in
+/// boxes that are freed only once nothing is in flight.
+struct Device {
+    tx: TxHalf,
+    rx: RxHalf,
+    tx_message: Box<libc::msghdr>,
+    rx_message: Box<libc::msghdr>,
+    wake_count: Box<u64>,
+    tx_busy: bool,
+    rx_busy: bool,
+    wake_busy: bool,
+}
+
+/// Runs the device until it is over, and says why it was.
+pub(crate) fn run(device: u8, link: &std::sync::Arc<Shared>, socket: &Socket, waker: &Waker) -> DownReason {
+    let mut ring = match build() {
+        Ok(ring) => ring,
+        Err(error) => return DownReason::Io(format!("io_uring_setup: {error}")),
+    };
+    let files = [socket.as_raw_fd(), waker.as_fd().as_raw_fd()];
+    if let Err(error) = ring.submitter().register_files(&files) {
+        return DownReason::Io(format!("io_uring register files: {error}"));
+    }
+    // SAFETY: a msghdr of zeros is a valid, empty one.
+    let empty = || Box::new(unsafe { std::mem::zeroed::<libc::msghdr>() });
+    let mut state = Device {
+        tx: TxHalf::new(device, link.clone()),
+        rx: RxHalf::new(device, link.clone()),
+        tx_message: empty(),
+        rx_message: empty(),
+        wake_count: Box::new(0),
+        tx_busy: false,
+        rx_busy: false,
+        wake_busy: false,
+    };
+    let reason = loop {
+        if let Err(reason) = state.turn(device, &mut ring, link) {
+            break reason;
+        }
+    };
+    link.mark_down(device, &reason);
+    if state.drain(&mut ring, socket, waker) {
+        state.tx.retire();
+    } else {
+        // The kernel may still write into these buffers, so they are given up rather than freed. The
+        // region is kept alive with them by the link they hold.
+        std::mem::forget(state);
+    }
+    reason
+}
+
+impl Device {
+    fn turn(&mut self, device: u8, ring: &mut IoUring, link: &Shared) -> Result<(), DownReason> {
+        let now = Instant::now();
+        link.check_open(device)?;
+        self.tx.load_next(now);
+        if self.tx.tx.is_idle() {
+            // Say that we sleep first and look again after, so that a kick in between is not lost.
+            link.set_idle(device, true);
+            self.tx.load_next(now);
+        }
+        if !self.tx.tx.is_idle() {
+            link.set_idle(device, false);
+        }
+        self.arm(ring);
+        self.wait(device, ring, link, self.tx.next_look(now))?;
+        link.set_idle(device, false);
+        let now = Instant::now();
+        self.complete(ring, now)?;
+        self.tx.check(now)?;
+        self.rx.check(now)
+    }
+
+    fn wait(&self, device: u8, ring: &IoUring, link: &Shared, patience: Duration) -> Result<(), DownReason> {
+        crate::counters::add(&link.counters(device).submissions, 1);
+        let time = Timespec::new().sec(patience.as_secs()).nsec(patience.subsec_nanos());
+        match ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&time)) {
+            Ok(_) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                _ => Err(DownReason::Io(format!("io_uring_enter: {error}"))),
+            },
+        }
+    }
+
+    fn arm(&mut self, ring: &mut IoUring) {
+        if !self.rx_busy {
+            let buffers = self.rx.rx.buffers();
+            self.rx_message.msg_iov = buffers.as_mut_ptr();
+            self.rx_message.msg_iovlen = buffers.len() as _;
+            let entry = opcode::RecvMsg::new(SOCKET, &raw mut *self.rx_message)
+                .flags(libc::MSG_WAITALL as u32)
+                .build()
+                .user_data(RX);
+            self.rx_busy = push(ring, &entry);
+        }
+        if !self.tx_busy && !self.tx.tx.is_idle() {
+            let buffers = self.tx.tx.buffers();
+            self.tx_message.msg_iov = buffers.as_mut_ptr();
+            self.tx_message.msg_iovlen = buffers.len() as _;
+            let entry = opcode::SendMsg::new(SOCKET, &raw const *self.tx_message)
+                .flags((libc::MSG_WAITALL | libc::MSG_NOSIGNAL) as u32)
+                .build()
+                .user_data(TX);
+            self.tx_busy = push(ring, &entry);
+        }
+        if !self.wake_busy {
+            let target = (&raw mut *self.wake_count).cast::<u8>();
+            let entry = opcode::Read::new(EVENT, target, 8).build().user_data(WAKE);
+            self.wake_busy = push(ring, &entry);
+        }
+    }
+
+    fn complete(&mut self, ring: &mut IoUring, now: Instant) -> Result<(), DownReason> {
+        while let Some(entry) = ring.completion().next() {
+            let result = entry.result();
+            match entry.user_data() {
+                RX => {
+                    self.rx_busy = false;
+                    if let Some(count) = transferred(result, "receive")? {
+                        self.rx.received(count, now)?;
+                    }
+                }
+                TX => {
+                    self.tx_busy = false;
+                    if let Some(count) = transferred(result, "send")? {
+                        self.tx.sent(count, now);
+                    }
+                }
+                _ => self.wake_busy = false,
+            }
+        }
+        Ok(())
+    }
+
+    /// Gets all buffers back from the kernel. False if it keeps them.
+    fn drain(&mut self, ring: &mut IoUring, socket: &Socket, waker: &Waker) -> bool {
+        let _ = socket.shutdown(std::net::Shutdown::Both);
+        waker.wake();
+        let started = Instant::now();
+        while self.rx_busy || self.tx_busy || self.wake_busy {
+            if started.elapsed() > DRAIN {
+                return false;
+            }
+            let tick = Timespec::new().nsec(10_000_000);
+            let _ = ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&tick));
+            while let Some(entry) = ring.completion().next() {
+                match entry.user_data() {
+                    RX => self.rx_busy = false,
+                    TX => self.tx_busy = false,
+                    _ => self.wake_busy = false,
+                }
+            }
+        }
+        true
+    }
+}
+
+fn transferred(result: i32, what: &str) -> Result<Option<usize>, DownReason> {
+    if let Ok(count) = usize::try_from(result) {
+        return Ok(Some(count));
+    }
+    match -result {
+        libc::EAGAIN | libc::EINTR => Ok(None),
+        libc::ECONNRESET | libc::EPIPE => Err(DownReason::Closed),
+        errno => Err(DownReason::Io(format!("{what}: {}", std::io::Error::from_raw_os_error(errno)))),
+    }
+}
+
+/// Queues an operation; false if the ring is full, and then it is tried again next turn.
+fn push(ring: &mut IoUring, entry: &Entry) -> bool {
+    // SAFETY: every pointer in the entry is into a box or region that outlives the operation: the
+    // device is dropped only after `drain` has seen all of them complete.
+    unsafe { ring.submission().push(entry).is_ok() }
+}

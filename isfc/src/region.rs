@@ -1,0 +1,145 @@
+//! Memory that transfers are gathered from or placed into, known to a link by number and length.
+//!
+//! **Racy memory.** A region is written by others while the link reads it (a guest that runs) and
+//! read by others while the link writes it. The link therefore never makes a `&[u8]` of it: it hands
+//! raw pointers to the kernel, or copies by raw pointer. Only where content is known to be stable
+//! (its sender said so) is it hashed in place.
+
+use std::any::Any;
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+/// Memory of this process that a link may read and write.
+#[derive(Clone)]
+pub struct Region {
+    number: u16,
+    base: NonNull<u8>,
+    len_bytes: u64,
+    /// Holds the mapping for as long as any device may still touch it.
+    _keep: Arc<dyn Any + Send + Sync>,
+}
+
+// SAFETY: the memory is valid from any thread while `_keep` lives, and every access to it is by raw
+// pointer under the racy-memory rule above.
+unsafe impl Send for Region {}
+// SAFETY: as for Send; no method gives out a reference to the memory.
+unsafe impl Sync for Region {}
+
+impl fmt::Debug for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "region {} of {} bytes", self.number, self.len_bytes)
+    }
+}
+
+impl Region {
+    /// Registers `len_bytes` bytes at `base` under `number`; `keep` owns them.
+    ///
+    /// # Safety
+    /// `base` must be valid for reads and writes of `len_bytes` bytes for as long as `keep` lives, and
+    /// nobody may hold a Rust reference into it while the link is up.
+    pub unsafe fn new(
+        number: u16,
+        base: NonNull<u8>,
+        len_bytes: u64,
+        keep: Arc<dyn Any + Send + Sync>,
+    ) -> Self {
+        Self { number, base, len_bytes, _keep: keep }
+    }
+
+    /// The number peers address it by.
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// Its length, in bytes.
+    pub fn len_bytes(&self) -> u64 {
+        self.len_bytes
+    }
+
+    /// The address of `offset_bytes`, if `len_bytes` bytes from there are inside.
+    pub(crate) fn at(&self, offset_bytes: u64, len_bytes: u64) -> Option<NonNull<u8>> {
+        let end = offset_bytes.checked_add(len_bytes)?;
+        if end > self.len_bytes {
+            return None;
+        }
+        // SAFETY: the offset is at most the length of one allocation, checked above.
+        Some(unsafe { self.base.add(offset_bytes as usize) })
+    }
+}
+
+/// A region of the sending side, as handed to the receiver of a shared-memory link.
+#[derive(Debug)]
+pub struct SharedRegion {
+    /// Its number on the sending side.
+    pub number: u16,
+    /// The memory file behind it.
+    pub memfd: OwnedFd,
+}
+
+/// Why a peer's memory file cannot be mapped.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteRegionError {
+    /// Reading its size or seals failed, or mapping it.
+    #[error("cannot map the peer's memory: {0}")]
+    Map(#[from] rustix::io::Errno),
+    /// It could shrink under us, and touching it would kill this process.
+    #[error("the peer's memory file is not sealed against shrinking")]
+    NotSealed,
+    /// Size zero or beyond the address space.
+    #[error("the peer's memory file has {0} bytes")]
+    Size(i64),
+}
+
+/// The peer's region, mapped read-only.
+#[derive(Debug)]
+pub(crate) struct RemoteRegion {
+    pub(crate) number: u16,
+    base: NonNull<u8>,
+    len_bytes: u64,
+}
+
+// SAFETY: read-only shared memory, valid until drop, only ever read by raw pointer.
+unsafe impl Send for RemoteRegion {}
+// SAFETY: as for Send.
+unsafe impl Sync for RemoteRegion {}
+
+impl RemoteRegion {
+    pub(crate) fn map(shared: &SharedRegion) -> Result<Self, RemoteRegionError> {
+        let fd = shared.memfd.as_fd();
+        if !fcntl_get_seals(fd)?.contains(SealFlags::SHRINK) {
+            return Err(RemoteRegionError::NotSealed);
+        }
+        let size = fstat(fd)?.st_size;
+        let len = usize::try_from(size).ok().filter(|len| *len > 0).ok_or(RemoteRegionError::Size(size))?;
+        // SAFETY: a fresh mapping at an address of the kernel's choice; the file cannot shrink.
+        let base = unsafe {
+            mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::SHARED | MapFlags::NORESERVE, fd, 0)?
+        };
+        let base = NonNull::new(base.cast()).expect("a mapping is never at address zero");
+        Ok(Self { number: shared.number, base, len_bytes: len as u64 })
+    }
+
+    /// The address of `offset_bytes`, if `len_bytes` bytes from there are inside.
+    pub(crate) fn at(&self, offset_bytes: u64, len_bytes: u64) -> Option<NonNull<u8>> {
+        let end = offset_bytes.checked_add(len_bytes)?;
+        if end > self.len_bytes {
+            return None;
+        }
+        // SAFETY: inside the mapping, checked above.
+        Some(unsafe { self.base.add(offset_bytes as usize) })
+    }
+}
+
+impl Drop for RemoteRegion {
+    fn drop(&mut self) {
+        // SAFETY: exactly the mapping made in `map`; no device thread is left that could read it,
+        // since they hold the link that owns this.
+        let unmapped = unsafe { munmap(self.base.as_ptr().cast(), self.len_bytes as usize) };
+        debug_assert!(unmapped.is_ok());
+    }
+}

@@ -1,0 +1,329 @@
+//! Two ends of a link in one process, over every medium and engine.
+
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use isfc::{
+    Address, DownReason, Engine, Extent, ExtentClass, Link, LinkEvent, LinkOptions, Listener, Medium, Next,
+    Placed, Region, Share, SocketId, Transfer, TransferSink, TransferSource,
+};
+use memmap2::MmapRaw;
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const CHUNK_BYTES: u64 = 1 << 20;
+
+struct Memory {
+    fd: OwnedFd,
+    map: Arc<MmapRaw>,
+    len_bytes: u64,
+}
+
+impl Memory {
+    fn new(len_bytes: u64) -> Self {
+        let fd = memfd_create("test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+        ftruncate(&fd, len_bytes).unwrap();
+        fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW).unwrap();
+        let map = Arc::new(MmapRaw::map_raw(&fd).unwrap());
+        Self { fd, map, len_bytes }
+    }
+
+    fn region(&self) -> Region {
+        let base = NonNull::new(self.map.as_mut_ptr()).unwrap();
+        // SAFETY: the mapping is owned by the Arc that the region keeps.
+        unsafe { Region::new(0, base, self.len_bytes, self.map.clone()) }
+    }
+
+    fn fill(&self, seed: u8) {
+        for offset in 0..self.len_bytes as usize {
+            // SAFETY: inside the mapping, nobody else uses it yet.
+            unsafe { *self.map.as_mut_ptr().add(offset) = seed.wrapping_add((offset / 4096 + offset) as u8) };
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: the tests look only when nothing moves any more.
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr(), self.len_bytes as usize) }
+    }
+}
+
+/// Hands out `chunks` chunks of the region, again when a device that had some dies.
+struct Chunks {
+    left: Mutex<Vec<u64>>,
+    given: Mutex<Vec<Vec<u64>>>,
+    extents_per_chunk: u32,
+}
+
+impl Chunks {
+    fn new(len_bytes: u64, extents_per_chunk: u32) -> Arc<Self> {
+        let left = (0..len_bytes / CHUNK_BYTES).rev().collect();
+        Arc::new(Self { left: Mutex::new(left), given: Mutex::new(vec![vec![]; 16]), extents_per_chunk })
+    }
+}
+
+impl TransferSource for Chunks {
+    fn next(&self, device: u8, transfer: &mut Transfer) -> Next {
+        let Some(tag) = self.left.lock().unwrap().pop() else { return Next::Nothing };
+        self.given.lock().unwrap()[usize::from(device)].push(tag);
+        transfer.tag = tag;
+        transfer.epoch = 1;
+        let len_bytes = CHUNK_BYTES as u32 / self.extents_per_chunk;
+        for number in 0..self.extents_per_chunk {
+            let offset_bytes = tag * CHUNK_BYTES + u64::from(number * len_bytes);
+            transfer.extents.push(Extent { offset_bytes, len_bytes, class: ExtentClass::Raw });
+        }
+        Next::Ready
+    }
+
+    fn sent(&self, _: u8, _: u32, _: u64, wire_bytes: u64) {
+        assert!(wire_bytes > 0);
+    }
+
+    fn device_down(&self, device: u8) {
+        let lost = std::mem::take(&mut self.given.lock().unwrap()[usize::from(device)]);
+        self.left.lock().unwrap().extend(lost);
+    }
+}
+
+#[derive(Default)]
+struct Sink {
+    seen: Mutex<std::collections::BTreeSet<u64>>,
+    damaged: AtomicU64,
+}
+
+impl TransferSink for Sink {
+    fn admit(&self, epoch: u32, _: u64, _: &[Extent]) -> Result<(), String> {
+        if epoch == 1 { Ok(()) } else { Err(format!("epoch {epoch}")) }
+    }
+
+    fn placed(&self, _: u8, placed: &Placed<'_>) {
+        self.seen.lock().unwrap().insert(placed.tag);
+        self.damaged.fetch_add(u64::from(!placed.intact), Ordering::Relaxed);
+    }
+}
+
+fn address(medium: Medium, dir: &tempfile::TempDir) -> Address {
+    let path = dir.path().join("link");
+    match medium {
+        Medium::Tcp => "tcp:127.0.0.1:0".parse().unwrap(),
+        Medium::Unix => Address::Unix(path),
+        Medium::Shm => Address::Shm(path),
+    }
+}
+
+fn options(engine: Engine) -> LinkOptions {
+    LinkOptions { engine: Some(engine), ..LinkOptions::default() }
+}
+
+/// Both ends: the dialling one first.
+fn pair(medium: Medium, engine: Engine, queues: usize, memory: Option<&Memory>) -> (Link, Link) {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = Listener::bind(&address(medium, &dir)).unwrap();
+    let target = listener.address().clone();
+    std::thread::scope(|scope| {
+        let taken = scope.spawn(|| listener.accept(Some(PATIENCE), &|| false, &|why| panic!("{why}")));
+        let shares: Vec<_> =
+            memory.iter().map(|memory| Share { number: 0, memfd: memory.fd.as_fd() }).collect();
+        let called = isfc::connect(&target, queues, &shares).unwrap();
+        let taken = taken.join().unwrap().unwrap();
+        (Link::start(called, options(engine)).unwrap(), Link::start(taken, options(engine)).unwrap())
+    })
+}
+
+fn all_kinds() -> impl Iterator<Item = (Medium, Engine)> {
+    let engines = match isfc::probe_io_uring() {
+        Ok(()) => vec![Engine::IoUring, Engine::Blocking],
+        Err(reason) => {
+            println!("skipped: io_uring ({reason})");
+            vec![Engine::Blocking]
+        }
+    };
+    Medium::ALL.into_iter().flat_map(move |medium| engines.clone().into_iter().map(move |e| (medium, e)))
+}
+
+fn wait_for(what: &str, done: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < PATIENCE, "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn messages_arrive_in_order_on_every_medium_and_engine() {
+    let socket = SocketId::new(3).unwrap();
+    for (medium, engine) in all_kinds() {
+        let (near, far) = pair(medium, engine, 4, None);
+        for number in 0..500u32 {
+            near.send(socket, &number.to_le_bytes()).unwrap();
+        }
+        for number in 0..500u32 {
+            let LinkEvent::Message(from, body) = far.recv(PATIENCE).unwrap() else { panic!("no message") };
+            assert_eq!((from, body), (socket, number.to_le_bytes().to_vec()), "{medium} {engine:?}");
+        }
+        near.flush(PATIENCE).unwrap();
+    }
+}
+
+#[test]
+fn transfers_land_bit_for_bit_on_every_medium_and_engine() {
+    for (medium, engine) in all_kinds() {
+        for (queues, extents) in [(1, 1), (16, 256), (5, 7 + 1)] {
+            let (from, to) = (Memory::new(24 << 20), Memory::new(24 << 20));
+            from.fill(queues as u8);
+            let (near, far) = pair(medium, engine, queues, Some(&from));
+            let sink = Arc::new(Sink::default());
+            far.register(to.region()).unwrap();
+            far.set_sink(sink.clone());
+            near.register(from.region()).unwrap();
+            near.set_source(Chunks::new(from.len_bytes, extents));
+            wait_for("the transfer", || sink.seen.lock().unwrap().len() == 24);
+            assert!(from.bytes() == to.bytes(), "{medium} {engine:?} {queues} queues");
+            let sent: u64 = near.counters().iter().map(|device| device.transfers_tx).sum();
+            assert_eq!(sent, 24);
+        }
+    }
+}
+
+#[test]
+fn with_devices_cut_under_load_everything_still_arrives() {
+    for (medium, engine) in all_kinds() {
+        let (from, to) = (Memory::new(64 << 20), Memory::new(64 << 20));
+        from.fill(9);
+        let (near, far) = pair(medium, engine, 8, Some(&from));
+        let sink = Arc::new(Sink::default());
+        far.register(to.region()).unwrap();
+        far.set_sink(sink.clone());
+        near.register(from.region()).unwrap();
+        near.set_source(Chunks::new(from.len_bytes, 4));
+        for device in 0..7 {
+            near.cut_device(device);
+        }
+        wait_for("seven devices down", || near.devices_up() == 1 << 7 && far.devices_up() == 1 << 7);
+        near.kick(16);
+        wait_for("the transfer", || sink.seen.lock().unwrap().len() == 64);
+        assert!(from.bytes() == to.bytes(), "{medium} {engine:?}");
+        near.send(SocketId::new(0).unwrap(), b"still here").unwrap();
+        near.flush(PATIENCE).unwrap();
+    }
+}
+
+#[test]
+fn a_peer_that_goes_away_is_reported_as_closed() {
+    for (medium, engine) in all_kinds() {
+        let (near, far) = pair(medium, engine, 3, None);
+        drop(far);
+        let reason = loop {
+            if let LinkEvent::LinkDown(reason) = near.recv(PATIENCE).unwrap() {
+                break reason;
+            }
+        };
+        assert_eq!(reason, DownReason::Closed, "{medium} {engine:?}");
+        assert!(near.send(SocketId::new(0).unwrap(), b"x").is_err());
+    }
+}
+
+/// A peer that shakes hands and then says nothing, sends garbage, or reads nothing.
+fn half_a_link(engine: Engine, silence: Duration, act: impl FnOnce(&mut std::net::TcpStream)) -> DownReason {
+    let listener = Listener::bind(&"tcp:127.0.0.1:0".parse().unwrap()).unwrap();
+    let Address::Tcp(target) = listener.address().clone() else { panic!("not TCP") };
+    std::thread::scope(|scope| {
+        let taken = scope.spawn(|| listener.accept(Some(PATIENCE), &|| false, &|_| ()));
+        let mut stream = std::net::TcpStream::connect(target).unwrap();
+        let offer = isfc::hello::Offer {
+            versions: (1, 1),
+            features: isfc::hello::FEATURE_DIGEST,
+            device: 0,
+            devices: 1,
+            shared_regions: 0,
+            link_id: 1,
+        };
+        let hello: [u8; isfc::hello::HELLO_LEN_BYTES] = zerocopy::transmute!(offer.to_hello());
+        stream.write_all(&hello).unwrap();
+        let mut welcome = [0; isfc::hello::WELCOME_LEN_BYTES];
+        stream.read_exact(&mut welcome).unwrap();
+        let options = LinkOptions { engine: Some(engine), silence_limit: silence };
+        let link = Link::start(taken.join().unwrap().unwrap(), options).unwrap();
+        act(&mut stream);
+        loop {
+            if let LinkEvent::LinkDown(reason) = link.recv(PATIENCE).unwrap() {
+                return reason;
+            }
+        }
+    })
+}
+
+#[test]
+fn a_silent_peer_is_noticed_within_the_limit() {
+    for (_, engine) in all_kinds().take(2) {
+        let silence = Duration::from_millis(300);
+        let reason = half_a_link(engine, silence, |_| ());
+        assert_eq!(reason, DownReason::Silent { limit_ms: 300 });
+    }
+}
+
+#[test]
+fn garbage_after_the_hello_ends_the_link_with_a_protocol_error() {
+    for (_, engine) in all_kinds().take(2) {
+        let reason = half_a_link(engine, PATIENCE, |stream| stream.write_all(&[7; 64]).unwrap());
+        assert!(matches!(&reason, DownReason::Protocol(text) if text.contains("not a frame")), "{reason}");
+    }
+}
+
+#[test]
+fn a_transfer_nobody_asked_for_ends_the_link() {
+    let mut header = isfc::frame::Header::new(isfc::frame::FrameKind::Transfer, 0);
+    header.extents = 1;
+    let reason =
+        half_a_link(Engine::Blocking, PATIENCE, |stream| stream.write_all(&header.encode()).unwrap());
+    assert!(matches!(&reason, DownReason::Protocol(text) if text.contains("not registered")), "{reason}");
+}
+
+#[test]
+fn strangers_at_the_port_do_not_disturb_a_good_caller() {
+    let listener = Listener::bind(&"tcp:127.0.0.1:0".parse().unwrap()).unwrap();
+    let target = listener.address().clone();
+    let Address::Tcp(at) = target.clone() else { panic!("not TCP") };
+    let mut garbage = std::net::TcpStream::connect(at).unwrap();
+    garbage.write_all(&[b'G'; 64]).unwrap();
+    let _silent = std::net::TcpStream::connect(at).unwrap();
+    drop(std::net::TcpStream::connect(at).unwrap());
+    let refusals = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        let taken = scope
+            .spawn(|| listener.accept(Some(PATIENCE), &|| false, &|why| refusals.lock().unwrap().push(why)));
+        let called = isfc::connect(&target, 16, &[]).unwrap();
+        assert_eq!(called.devices(), 16);
+        assert_eq!(taken.join().unwrap().unwrap().devices(), 16);
+    });
+    let refusals = refusals.into_inner().unwrap();
+    assert!(refusals.iter().any(|why| why.contains("not an ISFC hello")), "{refusals:?}");
+}
+
+#[test]
+fn an_address_nobody_listens_on_is_one_clear_error() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let error = isfc::connect(&Address::Tcp(free), 4, &[]).unwrap_err().to_string();
+    assert!(error.contains("cannot connect to tcp:127.0.0.1:") && error.contains("refused"), "{error}");
+    for queues in [0, 17] {
+        assert!(isfc::connect(&Address::Tcp(free), queues, &[]).unwrap_err().to_string().contains("1 to 16"));
+    }
+}
+
+#[test]
+fn a_server_that_speaks_something_else_is_named_as_such() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = server.local_addr().unwrap();
+    let answer = std::thread::spawn(move || {
+        let (mut stream, _) = server.accept().unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        stream
+    });
+    let error = isfc::connect(&Address::Tcp(at), 1, &[]).unwrap_err().to_string();
+    assert!(error.contains("does not speak ISFC"), "{error}");
+    drop(answer.join().unwrap());
+}

@@ -118,7 +118,7 @@ impl FromStr for Address {
             return Ok(Self::Shm(socket_path(path)?));
         }
         let host = text.strip_prefix("tcp:").unwrap_or(text);
-        if !host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+        if host.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
             return Err(AddressError::Form(text.to_owned()));
         }
         let resolve = |reason: String| AddressError::Resolve { host: host.to_owned(), reason };

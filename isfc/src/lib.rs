@@ -38,4 +38,4 @@ pub use frame::{Extent, ExtentClass, FrameError};
 pub use link::{DownReason, Engine, Link, LinkError, LinkEvent, LinkOptions, Notifier, SocketId};
 pub use medium::{Endpoints, HELLO_DEADLINE, Listener, MediumError, Share, connect};
 pub use region::{Region, RemoteRegionError, SharedRegion};
-pub use transfer::{Next, Placed, Transfer, TransferSink, TransferSource, raw_len_bytes};
+pub use transfer::{Admission, Next, Placed, Transfer, TransferSink, TransferSource, raw_len_bytes};

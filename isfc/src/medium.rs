@@ -429,7 +429,7 @@ impl Forming {
         let start = format!("{:02x?}", &call.bytes[..8]);
         let verdict = self.judge(&call);
         let welcome = Welcome::new(verdict.map(|(_, agreement)| agreement));
-        let sent = (&call.socket).send(welcome.as_bytes());
+        let sent = call.socket.send(welcome.as_bytes());
         match verdict {
             Err(Refusal::NotAHello) => refused(format!("{peer}: not an ISFC hello, it starts with {start}")),
             Err(refusal) => refused(format!("{peer}: {refusal}")),

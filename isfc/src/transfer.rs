@@ -100,13 +100,24 @@ pub struct Placed<'a> {
     pub intact: bool,
 }
 
+/// What becomes of a transfer whose header has come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Its bytes go into the region, and [`TransferSink::placed`] follows.
+    Place,
+    /// It comes too late (its epoch is closed): its bytes are read and thrown away.
+    Discard,
+}
+
 /// The owner of a region, told what is placed there. Called by device threads.
 pub trait TransferSink: Send + Sync {
     /// May this transfer be placed? Asked before the first byte is.
     ///
     /// # Errors
     /// A text that says why not; the device it came on is closed.
-    fn admit(&self, epoch: u32, tag: u64, extents: &[Extent]) -> Result<(), String>;
+    fn admit(&self, device: u8, epoch: u32, tag: u64, extents: &[Extent]) -> Result<Admission, String>;
     /// All raw bytes are in place.
     fn placed(&self, device: u8, placed: &Placed<'_>);
+    /// The device is gone and will touch the region no more; a transfer it was placing is incomplete.
+    fn device_down(&self, device: u8);
 }

@@ -1,5 +1,7 @@
 //! Two ends of a link in one process, over every medium and engine.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
@@ -8,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use isfc::{
-    Address, DownReason, Engine, Extent, ExtentClass, Link, LinkEvent, LinkOptions, Listener, Medium, Next,
-    Placed, Region, Share, SocketId, Transfer, TransferSink, TransferSource,
+    Address, Admission, DownReason, Engine, Extent, ExtentClass, Link, LinkEvent, LinkOptions, Listener,
+    Medium, Next, Placed, Region, Share, SocketId, Transfer, TransferSink, TransferSource,
 };
 use memmap2::MmapRaw;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
@@ -96,9 +98,11 @@ struct Sink {
 }
 
 impl TransferSink for Sink {
-    fn admit(&self, epoch: u32, _: u64, _: &[Extent]) -> Result<(), String> {
-        if epoch == 1 { Ok(()) } else { Err(format!("epoch {epoch}")) }
+    fn admit(&self, _: u8, epoch: u32, _: u64, _: &[Extent]) -> Result<Admission, String> {
+        if epoch == 1 { Ok(Admission::Place) } else { Err(format!("epoch {epoch}")) }
     }
+
+    fn device_down(&self, _: u8) {}
 
     fn placed(&self, _: u8, placed: &Placed<'_>) {
         self.seen.lock().unwrap().insert(placed.tag);

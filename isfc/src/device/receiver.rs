@@ -14,7 +14,7 @@ use crate::frame::{
     HEADER_LEN_BYTES, Header, WireExtent,
 };
 use crate::region::{Region, RemoteRegion};
-use crate::transfer::{Placed, TransferSink, raw_len_bytes};
+use crate::transfer::{Admission, Placed, TransferSink, raw_len_bytes};
 
 /// What the receiver needs to know of its link.
 pub(crate) trait Placement {
@@ -48,6 +48,9 @@ pub(crate) struct Receiver {
     extent_bytes: Vec<u8>,
     extents: Vec<Extent>,
     message: Vec<u8>,
+    /// Where bytes go that nobody wants any more; empty until some come.
+    scratch: Vec<u8>,
+    discarding: bool,
     buffers: Vec<iovec>,
     first: usize,
 }
@@ -62,6 +65,8 @@ impl Receiver {
             extent_bytes: vec![0; (EXTENTS_MAX - 1) * EXTENT_LEN_BYTES],
             extents: Vec::with_capacity(EXTENTS_MAX),
             message: Vec::new(),
+            scratch: Vec::new(),
+            discarding: false,
             buffers: Vec::with_capacity(EXTENTS_MAX),
             first: 0,
         };
@@ -156,9 +161,13 @@ impl Receiver {
         }
         self.check_body()?;
         let sink = place.sink().ok_or(FrameError::Region(header.region))?;
-        sink.admit(header.epoch, header.sequence, &self.extents).map_err(FrameError::Refused)?;
-        if header.flags & FLAG_FETCH != 0 {
+        let admission = sink.admit(self.device, header.epoch, header.sequence, &self.extents);
+        self.discarding = admission.map_err(FrameError::Refused)? == Admission::Discard;
+        let fetched = header.flags & FLAG_FETCH != 0;
+        if fetched && !self.discarding {
             self.fetch(place, region)?;
+        }
+        if fetched {
             return self.on_payload(place);
         }
         self.want_payload(region);
@@ -191,6 +200,14 @@ impl Receiver {
     fn want_payload(&mut self, region: &Region) {
         self.buffers.clear();
         self.first = 0;
+        if self.discarding {
+            self.scratch.resize(raw_len_bytes(&self.extents) as usize, 0);
+            let (base, len) = (self.scratch.as_mut_ptr(), self.scratch.len());
+            if len > 0 {
+                self.want_one(base, len);
+            }
+            return;
+        }
         for extent in self.extents.iter().filter(|extent| extent.class == ExtentClass::Raw) {
             let base = inside(region, extent);
             self.buffers.push(iovec { iov_base: base.as_ptr().cast(), iov_len: extent.len_bytes as usize });
@@ -215,6 +232,10 @@ impl Receiver {
 
     fn on_payload(&mut self, place: &dyn Placement) -> Result<Option<Incoming>, FrameError> {
         let header = self.header;
+        if self.discarding {
+            self.want_header();
+            return Ok(Some(Incoming::Transfer));
+        }
         let intact = header.flags & FLAG_DIGEST == 0 || {
             let region = place.region(header.region).ok_or(FrameError::Region(header.region))?;
             self.payload_digest(region) == header.digest

@@ -298,6 +298,9 @@ impl Shared {
     fn device_ended(&self, device: u8, reason: DownReason) {
         self.mark_down(device, &reason);
         let reason = self.first_reason(device).unwrap_or(reason);
+        if let Some(sink) = self.sink.get() {
+            sink.device_down(device);
+        }
         let state = &self.devices[usize::from(device)];
         *state.ended.lock().expect("no thread panics while it holds this") = true;
         state.ended_signal.notify_all();

@@ -151,8 +151,8 @@ impl OwnerVolume {
         self.claim(guest, owner, false)
     }
 
-    /// Claims a guest for `owner` whoever has it now, and repairs a cut or damaged file. For an operator who
-    /// knows that the guest runs nowhere.
+    /// Claims a guest for `owner` whoever has it now, and repairs a cut or damaged file. For an
+    /// operator who knows that the guest runs nowhere.
     ///
     /// # Errors
     /// As [`Self::create`] without [`OwnerError::OwnedByOther`]. A file of another kind, version or

@@ -27,7 +27,8 @@ pub use reason::Reason;
 
 /// z/VM's MAXQUIESCE when neither it nor IMMEDIATE is given.
 pub const MAX_QUIESCE_DEFAULT: Duration = Duration::from_secs(10);
-/// Passes over a live guest before the rule decides with what it has. QEMU's test suite uses the same number.
+/// Passes over a live guest before the rule decides with what it has. QEMU's test suite uses the same
+/// number.
 pub const MAX_PASSES_DEFAULT: u32 = 30;
 /// A pass below this size says little about the link: its time is start-up and barrier.
 pub const LINK_RATE_BYTES_MIN: u64 = 1 << 20;
@@ -94,7 +95,8 @@ pub struct PassHistory {
     pub elapsed: Duration,
     /// The operator's limits.
     pub limits: Limits,
-    /// What stopping costs beside sending pages: stop, harvest, state, commit, resume; measured or estimated.
+    /// What stopping costs beside sending pages: stop, harvest, state, commit, resume; measured or
+    /// estimated.
     pub stop_cost: Duration,
     /// Guest memory known to be changed and not yet sent, in bytes.
     pub pending_bytes: u64,
@@ -103,7 +105,8 @@ pub struct PassHistory {
 impl PassHistory {
     /// The rate to expect when the pending pages are sent, in bytes per second; zero when not known.
     ///
-    /// From the latest pass of at least [`LINK_RATE_BYTES_MIN`]; where there is none, from the largest pass.
+    /// From the latest pass of at least [`LINK_RATE_BYTES_MIN`]; where there is none, from the largest
+    /// pass.
     pub fn link_rate_bytes_per_s(&self) -> u64 {
         let known = || self.passes.iter().filter(|pass| pass.link_rate_bytes_per_s > 0);
         known()

@@ -6,11 +6,11 @@
 //!  destination ──▶ Report (half) ─┘                    table::render    for people
 //! ```
 //!
-//! Each side fills in what it knows and leaves the rest `null`. A number that was not measured is `null`
-//! and never zero. Guest memory (`bytes`, `bytes_logical`) and bytes on the wire are always given apart;
-//! the stop is split into named parts; a dirty rate is left out for passes too short to tell one. The fields
-//! follow what z/VM keeps of a relocation (RLOBK, MPIBK, monitor record D4R12) and what other engines' users asked
-//! for.
+//! Each side fills in what it knows and leaves the rest `null`. A number that was not measured is
+//! `null` and never zero. Guest memory (`bytes`, `bytes_logical`) and bytes on the wire are always
+//! given apart; the stop is split into named parts; a dirty rate is left out for passes too short to
+//! tell one. The fields follow what z/VM keeps of a relocation (RLOBK, MPIBK, monitor record D4R12) and
+//! what other engines' users asked for.
 
 use std::collections::BTreeMap;
 
@@ -44,6 +44,7 @@ pub const SCHEMA_VERSION: u32 = 1;
 #[schemars(title = "Live guest relocation report")]
 pub struct Report {
     /// Version of this schema.
+    #[schemars(extend("const" = SCHEMA_VERSION))]
     pub schema_version: u32,
     /// The guest that was to be moved.
     pub guest: GuestName,
@@ -118,7 +119,7 @@ pub struct Report {
     pub granule: u64,
     /// How changed memory was found.
     pub tracker: String,
-    /// How the queues did their I/O.
+    /// How the queues did their I/O; `blocking` if one side at least could not use io_uring.
     pub engine: EngineKind,
     /// What was used in place of something better that is missing here, and why.
     #[serde(default)]

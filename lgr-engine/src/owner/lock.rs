@@ -1,9 +1,10 @@
 //! A lock on a file that holds across processes and hosts, with a deadline.
 //!
 //! Open-file-description locks belong to the open file and not to the process, so two threads with
-//! their own descriptors exclude each other, and closing another descriptor of the same file does
-//! not drop the lock as it does with classic record locks. Over NFS they become the server's byte-range locks, and taking one
-//! makes the client forget its cached pages of the file (fcntl_locking(2), nfs(5)).
+//! their own descriptors exclude each other, and closing another descriptor of the same file does not
+//! drop the lock as it does with classic record locks. Over NFS they become the server's byte-range
+//! locks, and taking one makes the client forget its cached pages of the file (fcntl_locking(2),
+//! nfs(5)).
 
 use std::fs::File;
 use std::io;

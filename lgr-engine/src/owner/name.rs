@@ -67,6 +67,7 @@ macro_rules! name_type {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
         #[serde(try_from = "String", into = "String")]
+        #[schemars(extend("pattern" = "^[A-Z0-9@#$_-]{1,8}$"))]
         pub struct $name([u8; NAME_LEN_BYTES_MAX]);
 
         impl $name {
@@ -182,5 +183,6 @@ mod tests {
         assert!(serde_json::from_str::<GuestName>("\"no/slash\"").is_err());
         let schema = schemars::schema_for!(GuestName);
         assert_eq!(schema.get("type").and_then(|kind| kind.as_str()), Some("string"));
+        assert!(schema.get("pattern").is_some());
     }
 }

@@ -17,22 +17,25 @@ const NEGLIGIBLE_TRANSFER_SHARE: f64 = 0.25;
 /// The default stop rule: first criterion that holds, in this order, after each pass.
 ///
 /// *Predicted* is the time the guest would be stopped now: (pending bytes / link rate + stop cost) ×
-/// [`safety_factor`](Self::safety_factor). "Quiesce if it fits" means: predicted is within MAXQUIESCE and ends before
-/// MAXTOTAL; otherwise give up and say which limit is in the way.
+/// [`safety_factor`](Self::safety_factor). "Quiesce if it fits" means: predicted is within MAXQUIESCE
+/// and ends before MAXTOTAL; otherwise give up and say which limit is in the way.
 ///
 /// 1. **MAXTOTAL exceeded**: it has passed. Give up.
-/// 2. **IMMEDIATE**: after the first pass, quiesce if it fits. By default it always does: IMMEDIATE has no limits
-///    unless they are given with it.
-/// 3. **Converged**: predicted is at most [`target_blackout`](Self::target_blackout), or sending
-///    the rest takes less than a quarter of the stop cost, so another pass could not help. Quiesce if it fits
-///    (below the target it may still exceed a MAXQUIESCE that is smaller: then only criteria 1 and 4 end the passes).
+/// 2. **IMMEDIATE**: after the first pass, quiesce if it fits. By default it always does: IMMEDIATE has
+///    no limits unless they are given with it.
+/// 3. **Converged**: predicted is at most [`target_blackout`](Self::target_blackout), or sending the
+///    rest takes less than a quarter of the stop cost, so another pass could not help. Quiesce if it
+///    fits (below the target it may still exceed a MAXQUIESCE that is smaller: then only criteria 1 and
+///    4 end the passes).
 /// 4. **Pass limit**: `max_passes` are done. Quiesce if it fits.
-/// 5. **MAXTOTAL near**: a pass that sends the pending pages, and a stop as long as predicted now, would end
-///    after MAXTOTAL, but stopping now would not. Quiesce, provided that predicted is within MAXQUIESCE.
-/// 6. **No longer shrinking**: none of the last [`stall_passes`](Self::stall_passes) passes left less than
-///    [`shrink_ratio`](Self::shrink_ratio) × the best before them. Quiesce at the next local minimum: when what is pending is
-///    within 10 % of the least of the last 8 passes, and predicted is at most
-///    [`quiesce_share`](Self::quiesce_share) × MAXQUIESCE. A guest that works in bursts is so stopped between two of them.
+/// 5. **MAXTOTAL near**: a pass that sends the pending pages, and a stop as long as predicted now,
+///    would end after MAXTOTAL, but stopping now would not. Quiesce, provided that predicted is within
+///    MAXQUIESCE.
+/// 6. **No longer shrinking**: none of the last [`stall_passes`](Self::stall_passes) passes left less
+///    than [`shrink_ratio`](Self::shrink_ratio) × the best before them. Quiesce at the next local
+///    minimum: when what is pending is within 10 % of the least of the last 8 passes, and predicted is
+///    at most [`quiesce_share`](Self::quiesce_share) × MAXQUIESCE. A guest that works in bursts is so
+///    stopped between two of them.
 /// 7. Otherwise **another pass**.
 ///
 /// It ends: criterion 4 holds at the latest after `max_passes` passes.

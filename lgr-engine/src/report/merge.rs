@@ -1,6 +1,6 @@
 //! One report from what both sides know.
 
-use super::{PerSide, QueueReport, Report, RunsOn, Side, Ticks};
+use super::{EngineKind, PerSide, QueueReport, Report, RunsOn, Side, Ticks};
 
 /// Why two halves do not belong together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,9 +40,9 @@ impl Ticks {
 impl Report {
     /// One report from both sides' halves.
     ///
-    /// The source led the move, so its word counts for options, passes, times and the end; the destination
-    /// ran the guest last, so its word counts for verification, blackout and the ticks after. What one side does not know
-    /// is taken from the other.
+    /// The source led the move, so its word counts for options, passes, times and the end; the
+    /// destination ran the guest last, so its word counts for verification, blackout and the ticks
+    /// after. What one side does not know is taken from the other.
     ///
     /// # Errors
     /// The halves are of different schema versions, guests or members.
@@ -66,10 +66,12 @@ impl Report {
                 fallbacks.push(fallback);
             }
         }
+        let blocking = [ours.engine, theirs.engine].contains(&EngineKind::Blocking);
         let mut report = Self {
             sides_known,
             options,
             queues,
+            engine: if blocking { EngineKind::Blocking } else { EngineKind::IoUring },
             fallbacks,
             verified: theirs.verified.or(ours.verified),
             verification: theirs.verification.or(ours.verification),

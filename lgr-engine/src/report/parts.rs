@@ -117,7 +117,8 @@ impl Verification {
     }
 }
 
-/// How long the guest was stopped, part by part, in ms. The parts follow each other except where one says so.
+/// How long the guest was stopped, part by part, in ms. The parts follow each other except where one
+/// says so.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct QuiesceParts {
     /// Until the guest's last virtual processor stood still.

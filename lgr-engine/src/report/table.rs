@@ -1,8 +1,299 @@
-//! The report as text for people.
+//! The report as text for people: the passes as a table, everything else in one line each.
 
-use super::Report;
+use std::fmt::Write as _;
 
-/// The report as a table, for a terminal of 100 columns or more; ends with a newline.
+use super::{EngineKind, PassKind, PassReport, PerSide, QueueReport, Report, RunsOn, Side, TickPercentiles};
+
+/// Width of the words that begin a line.
+const LABEL_WIDTH: usize = 10;
+/// Most faults that are shown; the JSON report has more.
+const FAULTS_SHOWN_MAX: usize = 4;
+
+/// The report as text of about 115 columns; ends with a newline. A pure function of the report, without
+/// colours, so that it can be kept and compared.
 pub fn render(report: &Report) -> String {
-    format!("{}: {} -> {}: {}\n", report.guest, report.source, report.destination, report.finish.code)
+    let mut lines = Lines::default();
+    head(&mut lines, report);
+    passes(&mut lines, &report.passes);
+    times(&mut lines, report);
+    volume(&mut lines, report);
+    queues(&mut lines, &report.queues);
+    ticks(&mut lines, report);
+    cost(&mut lines, report);
+    for fallback in &report.fallbacks {
+        let (side, used, wanted) = (side_name(fallback.side), &fallback.used, &fallback.wanted);
+        lines.add("fallback", format!("{used} in place of {wanted} at the {side}: {}", fallback.reason));
+    }
+    verification(&mut lines, report);
+    verdict(&mut lines, report);
+    lines.0
+}
+
+#[derive(Default)]
+struct Lines(String);
+
+impl Lines {
+    fn add(&mut self, label: &str, text: impl AsRef<str>) {
+        let line = format!("{label:<LABEL_WIDTH$}{}", text.as_ref());
+        self.0.push_str(line.trim_end());
+        self.0.push('\n');
+    }
+
+    fn gap(&mut self) {
+        self.0.push('\n');
+    }
+}
+
+fn head(lines: &mut Lines, report: &Report) {
+    let engine = match report.engine {
+        EngineKind::IoUring => "io_uring",
+        EngineKind::Blocking => "blocking I/O",
+    };
+    lines.add("guest", format!("{}: {} -> {}", report.guest, report.source, report.destination));
+    let touched = report.bytes_touched.map(|bytes| format!(", {} touched", size(bytes))).unwrap_or_default();
+    let (page, granule) = (size(report.page_size), size(report.granule));
+    let memory = size(report.guest_memory_bytes);
+    lines.add("memory", format!("{memory}{touched}, pages of {page}, tracked by {granule}"));
+    lines.add(
+        "how",
+        format!("{}, {engine}, tracker {}, policy {}", report.medium, report.tracker, report.policy),
+    );
+}
+
+fn passes(lines: &mut Lines, passes: &[PassReport]) {
+    if passes.is_empty() {
+        return;
+    }
+    lines.gap();
+    let row = |cells: [&str; 9]| {
+        let [number, kind, pages, zero, memory, wire, time, rate, dirty] = cells;
+        format!(
+            "{number:>4}  {kind:<13}{pages:>12}{zero:>12}{memory:>12}{wire:>12}{time:>11}{rate:>12}{dirty:>12}"
+        )
+    };
+    let mut table = row(["pass", "kind", "pages", "zero", "memory", "wire", "time", "rate", "left dirty"]);
+    table.push_str("  dirty rate\n");
+    for pass in passes {
+        let rate = if pass.ms > 0.0 { pass.bytes as f64 * 1e3 / pass.ms } else { 0.0 };
+        table.push_str(&row([
+            &pass.number.to_string(),
+            kind_name(pass.kind),
+            &pass.pages.to_string(),
+            &pass.zero_pages.to_string(),
+            &size(pass.bytes),
+            &size(pass.wire_bytes),
+            &time(pass.ms),
+            &speed(rate),
+            &pass.dirty_pages_after.to_string(),
+        ]));
+        let dirty_rate = pass.dirty_rate_bytes_per_s.map_or("-".to_owned(), |rate| speed(rate as f64));
+        let repeated = if pass.repeated { "  repeated" } else { "" };
+        let _ = writeln!(table, "  {dirty_rate:>10}{repeated}");
+    }
+    lines.0.push_str(&table);
+    lines.gap();
+}
+
+fn times(lines: &mut Lines, report: &Report) {
+    let mut parts = Vec::new();
+    let known = [
+        ("total", report.total_ms),
+        ("quiesce", report.quiesce_ms),
+        ("blackout in the guest", report.blackout_ms),
+    ];
+    for (name, ms) in known {
+        parts.extend(ms.map(|ms| format!("{name} {}", time(ms))));
+    }
+    if !parts.is_empty() {
+        lines.add("time", parts.join(", "));
+    }
+    if let Some(quiesce) = &report.quiesce {
+        let named = quiesce.named_ms();
+        // A part that did not happen is left out; the sum is the same.
+        let parts: Vec<String> =
+            named.iter().filter(|(_, ms)| *ms > 0.0).map(|(name, ms)| format!("{name} {ms:.2}")).collect();
+        lines.add("quiesce", format!("{} ms", parts.join(" + ")));
+    }
+}
+
+fn volume(lines: &mut Lines, report: &Report) {
+    let mut parts = Vec::new();
+    parts.extend(report.bytes_logical.map(|bytes| format!("{} of memory sent", size(bytes))));
+    parts.extend(report.bytes_wire.map(|bytes| format!("{} on the wire", size(bytes))));
+    parts.extend(
+        report.throughput_bytes_per_s.map(|rate| format!("{} of touched memory", speed(rate as f64))),
+    );
+    if !parts.is_empty() {
+        lines.add("moved", parts.join(", "));
+    }
+    let intended =
+        report.intended_write_bytes_per_s.map(|rate| format!(" of {} intended", speed(rate as f64)));
+    if let Some(achieved) = report.achieved_write_bytes_per_s {
+        lines.add("writes", format!("{}{}", speed(achieved as f64), intended.unwrap_or_default()));
+    }
+}
+
+fn queues(lines: &mut Lines, queues: &[QueueReport]) {
+    for side in [Side::Source, Side::Destination] {
+        let ours: Vec<&QueueReport> = queues.iter().filter(|queue| queue.side == side).collect();
+        // The source's queues are told by what they sent, the destination's by what they received.
+        let moved = |queue: &QueueReport| match side {
+            Side::Source => queue.tx_bytes,
+            Side::Destination => queue.rx_bytes,
+        };
+        let Some(least) = ours.iter().map(|queue| moved(queue)).min() else { continue };
+        let most = ours.iter().map(|queue| moved(queue)).max().unwrap_or(least);
+        let used = ours.iter().filter(|queue| moved(queue) > 0).count();
+        let sum = |count: fn(&QueueReport) -> u64| ours.iter().map(|queue| count(queue)).sum::<u64>();
+        let (stalls, retries) = (sum(|queue| queue.stalls), sum(|queue| queue.retries));
+        let mut text = format!(
+            "{used} of {} used at the {}, {} to {} each, stalls {stalls}, retries {retries}",
+            ours.len(),
+            side_name(side),
+            size(least),
+            size(most)
+        );
+        for queue in ours.iter().filter(|queue| queue.state != "up") {
+            let _ = write!(text, "; device {} {}", queue.device, queue.state);
+        }
+        lines.add("queues", text);
+    }
+}
+
+fn ticks(lines: &mut Lines, report: &Report) {
+    let part = |name: &str, ticks: &Option<TickPercentiles>| {
+        let ticks = ticks.as_ref()?;
+        let [p50, p99, max] = [ticks.p50_us, ticks.p99_us, ticks.max_us].map(|us| time(us / 1e3));
+        Some(format!("{name} {p50} / {p99} / {max}"))
+    };
+    let ticks = &report.ticks;
+    let parts: Vec<String> =
+        [part("before", &ticks.before), part("during", &ticks.during), part("after", &ticks.after)]
+            .into_iter()
+            .flatten()
+            .collect();
+    if !parts.is_empty() {
+        lines.add("ticks", format!("{} (median / 99% / largest)", parts.join(", ")));
+    }
+}
+
+fn cost(lines: &mut Lines, report: &Report) {
+    let gigabytes = report.bytes_logical.filter(|&bytes| bytes > 0).map(|bytes| bytes as f64 / 1e9);
+    let cpu = per_side(&report.cpu_s, |&cpu_s| match gigabytes {
+        Some(gigabytes) => format!("{cpu_s:.2} s ({:.2} s per GB)", cpu_s / gigabytes),
+        None => format!("{cpu_s:.2} s"),
+    });
+    let memory = per_side(&report.memory_peak_bytes, |&bytes| size(bytes));
+    for (label, text) in [("cpu", cpu), ("peak", memory)] {
+        if let Some(text) = text {
+            lines.add(label, text);
+        }
+    }
+}
+
+fn verification(lines: &mut Lines, report: &Report) {
+    let Some(found) = &report.verification else {
+        return;
+    };
+    lines.add(
+        "verified",
+        format!(
+            "{} pages: {} exact, {} rewritten since, {} faults",
+            found.pages_checked, found.exact_pages, found.rewritten_pages, found.fault_count
+        ),
+    );
+    for fault in found.faults.iter().take(FAULTS_SHOWN_MAX) {
+        lines.add("", fault);
+    }
+    let hidden = found.fault_count.saturating_sub(found.faults.len().min(FAULTS_SHOWN_MAX) as u64);
+    if hidden > 0 && found.fault_count > 0 {
+        lines.add("", format!("and {hidden} more"));
+    }
+}
+
+fn verdict(lines: &mut Lines, report: &Report) {
+    let verified = match report.verified {
+        Some(true) => "verified",
+        Some(false) => "VERIFICATION FAILED",
+        None => "not verified",
+    };
+    let runs_on = match report.runs_on {
+        RunsOn::Source => format!("the guest runs on {}", report.source),
+        RunsOn::Destination => format!("the guest runs on {}", report.destination),
+        RunsOn::Nobody => "nobody runs the guest".to_owned(),
+        RunsOn::Unknown => "see the owner record for who runs the guest".to_owned(),
+    };
+    if let Some(reason) = report.finish.policy_reason.as_ref().map(ToString::to_string)
+        && reason != report.finish.reason
+    {
+        lines.add("stop rule", reason);
+    }
+    lines.add("finish", format!("{}: {}; {verified}; {runs_on}", report.finish.code, report.finish.reason));
+}
+
+fn per_side<T>(values: &PerSide<T>, show: impl Fn(&T) -> String) -> Option<String> {
+    let parts: Vec<String> = [("source", &values.source), ("destination", &values.destination)]
+        .into_iter()
+        .filter_map(|(name, value)| value.as_ref().map(|value| format!("{name} {}", show(value))))
+        .collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+fn side_name(side: Side) -> &'static str {
+    match side {
+        Side::Source => "source",
+        Side::Destination => "destination",
+    }
+}
+
+fn kind_name(kind: PassKind) -> &'static str {
+    match kind {
+        PassKind::First => "first",
+        PassKind::Intermediate => "intermediate",
+        PassKind::Penultimate => "penultimate",
+        PassKind::Final => "final",
+    }
+}
+
+/// Memory in binary units with about three digits: `4.00 GiB`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    scaled(bytes as f64 / 1024.0, 1024.0, &UNITS)
+}
+
+/// A rate in decimal units, as links are sold: `3.57 GB/s`.
+pub fn speed(bytes_per_s: f64) -> String {
+    const UNITS: [&str; 5] = ["B/s", "kB/s", "MB/s", "GB/s", "TB/s"];
+    if bytes_per_s < 1.0 {
+        return "-".to_owned();
+    }
+    scaled(bytes_per_s, 1000.0, &UNITS)
+}
+
+/// A time in milliseconds, shown in µs, ms or s with about three digits.
+pub fn time(ms: f64) -> String {
+    scaled(ms.max(0.0) * 1e3, 1000.0, &["us", "ms", "s"])
+}
+
+fn scaled(value: f64, step: f64, units: &[&str]) -> String {
+    let mut value = value;
+    let mut units = units.iter();
+    let mut unit = units.next().copied().unwrap_or_default();
+    // 999.5 would be shown as 1000 of this unit, so it is already one of the next.
+    while value >= step - 0.5 {
+        let Some(next) = units.next() else { break };
+        value /= step;
+        unit = next;
+    }
+    let decimals = if value < 9.995 {
+        2
+    } else if value < 99.95 {
+        1
+    } else {
+        0
+    };
+    format!("{value:.decimals$} {unit}")
 }

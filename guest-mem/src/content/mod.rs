@@ -1,0 +1,152 @@
+//! Looking at page content at memory speed: is it zero, and what is its hash?
+//!
+//! Everything here may be pointed at storage whose guest runs, so it reads through raw pointers, each byte once (the
+//! rule for racy memory, see [`Storage`](crate::Storage)). What it tells about such a page is a hint until the dirty tracker says that the
+//! page was not written. [`copy_zero_hash`] makes the answer consistent with what is sent: it hashes the private copy.
+//!
+//! ```text
+//!   storage ──one read──▶ private page (L1) ──xxh3──▶ hash
+//!                 └─ OR of all vectors ──▶ zero?
+//! ```
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod portable;
+
+use crate::page::PAGE_SIZE;
+use std::sync::OnceLock;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// What one page holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageContent {
+    /// Every byte is zero.
+    pub zero: bool,
+    /// xxh3 (64 bit, seed 0) of the bytes; [`zero_page_hash`] for a zero page.
+    pub hash: u64,
+}
+
+/// xxh3 (64 bit, seed 0) of 4096 zero bytes.
+#[must_use]
+pub fn zero_page_hash() -> u64 {
+    static HASH: OnceLock<u64> = OnceLock::new();
+    *HASH.get_or_init(|| xxh3_64(&[0; PAGE_SIZE]))
+}
+
+/// True if `len` bytes from `ptr` are all zero.
+///
+/// # Safety
+/// `ptr` must be valid for reads of `len` bytes. Others may write them at the same time.
+#[must_use]
+pub unsafe fn is_zero(ptr: *const u8, len: usize) -> bool {
+    // Vectors want whole, aligned pieces of 128 bytes; pages are that.
+    let aligned =
+        ptr.addr().is_multiple_of(portable::BLOCK_BYTES) && len.is_multiple_of(portable::BLOCK_BYTES);
+    if !aligned {
+        // SAFETY: the caller's promise.
+        return unsafe { portable::is_zero_bytes(ptr, len) };
+    }
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: AVX2 was detected; alignment was checked above; the rest is the caller's promise.
+        return unsafe { avx2::is_zero(ptr, len) };
+    }
+    // SAFETY: alignment was checked above; the rest is the caller's promise.
+    unsafe { portable::is_zero(ptr, len) }
+}
+
+/// Tests up to 64 pages: bit `i` of the answer is set if page `i` from `first` is all zero.
+///
+/// # Panics
+/// If `pages` is more than 64 or `first` is not at a page boundary.
+///
+/// # Safety
+/// `first` must be valid for reads of `pages` whole pages. Others may write them at the same time.
+#[must_use]
+pub unsafe fn zero_mask(first: *const u8, pages: usize) -> u64 {
+    assert!(pages <= 64 && first.addr().is_multiple_of(PAGE_SIZE), "at most 64 whole pages");
+    (0..pages).fold(0, |mask, page| {
+        // SAFETY: the page is one of those the caller promises.
+        let zero = unsafe { is_zero(first.add(page * PAGE_SIZE), PAGE_SIZE) };
+        mask | u64::from(zero) << page
+    })
+}
+
+/// Tests any number of pages and gives `(index of the first page, zero mask)` for each 64 of them to `found`.
+///
+/// # Panics
+/// If `first` is not at a page boundary.
+///
+/// # Safety
+/// As for [`zero_mask`].
+pub unsafe fn zero_pages(first: *const u8, pages: usize, mut found: impl FnMut(usize, u64)) {
+    for group in (0..pages).step_by(64) {
+        // SAFETY: the pages of the group are among those the caller promises.
+        found(group, unsafe { zero_mask(first.add(group * PAGE_SIZE), (pages - group).min(64)) });
+    }
+}
+
+/// Copies one page into `dst`, tests it for zero and hashes the copy, with one read of the source.
+///
+/// # Panics
+/// If `src` is not at a page boundary or `dst` is not one page long.
+///
+/// # Safety
+/// `src` must be valid for reads of a page. Others may write it at the same time; then `dst` may be torn, but the
+/// answer is true of `dst`.
+pub unsafe fn copy_zero_hash(src: *const u8, dst: &mut [u8]) -> PageContent {
+    // SAFETY: the caller's promise.
+    let zero = unsafe { copy_zero(src, dst) };
+    PageContent { zero, hash: if zero { zero_page_hash() } else { xxh3_64(dst) } }
+}
+
+/// As [`copy_zero_hash`] without the hash: true if the page is all zero.
+///
+/// # Panics
+/// If `src` is not at a page boundary or `dst` is not one page long.
+///
+/// # Safety
+/// As for [`copy_zero_hash`].
+pub unsafe fn copy_zero(src: *const u8, dst: &mut [u8]) -> bool {
+    let dst: &mut [u8; PAGE_SIZE] = dst.try_into().expect("the copy of a page is one page long");
+    assert!(src.addr().is_multiple_of(PAGE_SIZE), "a page starts at a page boundary");
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: AVX2 was detected and the page is aligned; the rest is the caller's promise.
+        return unsafe { avx2::copy_page_zero(src, dst) };
+    }
+    // SAFETY: the page is aligned; the rest is the caller's promise.
+    unsafe { portable::copy_page_zero(src, dst) }
+}
+
+/// As [`copy_zero_hash`] for as many pages as `dst` holds, page by page, so that each copy is hashed while it is in
+/// the first-level cache. The answers replace what was in `contents`.
+///
+/// # Panics
+/// If `dst` is not whole pages or `src` is not at a page boundary.
+///
+/// # Safety
+/// As for [`copy_zero_hash`], for `dst.len()` bytes.
+pub unsafe fn copy_zero_hash_pages(src: *const u8, dst: &mut [u8], contents: &mut Vec<PageContent>) {
+    let (pages, rest) = dst.as_chunks_mut::<PAGE_SIZE>();
+    assert!(rest.is_empty(), "whole pages");
+    contents.clear();
+    contents.extend(pages.iter_mut().enumerate().map(|(index, page)| {
+        // SAFETY: the page is one of those the caller promises.
+        unsafe { copy_zero_hash(src.add(index * PAGE_SIZE), page) }
+    }));
+}
+
+/// Hashes the pages of a private buffer, or of storage whose guest is stopped, into `hashes` (replacing it).
+///
+/// # Panics
+/// If `bytes` is not whole pages.
+pub fn hash_pages(bytes: &[u8], hashes: &mut Vec<u64>) {
+    let (pages, rest) = bytes.as_chunks::<PAGE_SIZE>();
+    assert!(rest.is_empty(), "whole pages");
+    hashes.clear();
+    hashes.extend(pages.iter().map(|page| xxh3_64(page)));
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,295 @@
+//! Guest storage: one sealed memfd, mapped shared, sparse until touched.
+//!
+//! **The rule for racy memory.** While a guest may run, its storage changes at any moment under every reader. So
+//! no `&[u8]` or `&mut [u8]` to it is ever formed while the guest may run: it is read and written through raw
+//! pointers only (copies, vector loads, or by the kernel on our behalf). What was read that way may be torn, and is
+//! believed only after the dirty tracker says the page was not written since. Whoever has stopped the
+//! guest may look at storage in place.
+//!
+//! ```text
+//!   memfd  ├──── data ────┤........ hole ........├─ data ─┤....     1 MiB … 1 TiB, sealed: never grows, never shrinks
+//!            ▲ touched()     costs nothing          ▲ prefault() fills, release() punches
+//! ```
+
+mod error;
+mod fit;
+mod prefault;
+mod touched;
+
+pub use error::StorageError;
+pub use fit::{MemoryAvailable, MemoryNeed, check_fits};
+
+use crate::page::{PAGE_SIZE, PageCount, PageNumber};
+use crate::runs::{Run, Runs};
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+use rustix::mm::Advice;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::str::FromStr;
+
+/// Smallest storage that can be created.
+pub const STORAGE_BYTES_MIN: u64 = 1 << 20;
+/// Largest storage that can be created.
+pub const STORAGE_BYTES_MAX: u64 = 1 << 40;
+/// Size of a huge page, by THP or from hugetlb.
+pub const HUGE_PAGE_SIZE: u64 = 2 << 20;
+
+/// What pages the kernel is asked to back storage with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backing {
+    /// 4 KiB pages: dirty tracking is exact.
+    #[default]
+    Small,
+    /// 4 KiB pages which the kernel may join into transparent huge pages (`MADV_HUGEPAGE`).
+    Thp,
+    /// 2 MiB pages from the hugetlb pool, reserved when storage is created.
+    HugeTlb,
+}
+
+impl fmt::Display for Backing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Small => "small",
+            Self::Thp => "thp",
+            Self::HugeTlb => "hugetlb",
+        })
+    }
+}
+
+impl FromStr for Backing {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "small" => Ok(Self::Small),
+            "thp" => Ok(Self::Thp),
+            "hugetlb" => Ok(Self::HugeTlb),
+            other => Err(format!("unknown page backing '{other}': use small, thp or hugetlb")),
+        }
+    }
+}
+
+/// How big storage shall be and on what pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StorageOptions {
+    /// Size in bytes: [`STORAGE_BYTES_MIN`] to [`STORAGE_BYTES_MAX`], a multiple of 4 KiB (2 MiB for hugetlb).
+    pub len_bytes: u64,
+    /// Kind of pages.
+    pub backing: Backing,
+}
+
+impl StorageOptions {
+    /// Storage of `len_bytes` on 4 KiB pages.
+    #[must_use]
+    pub const fn small(len_bytes: u64) -> Self {
+        Self { len_bytes, backing: Backing::Small }
+    }
+
+    fn check(&self) -> Result<(), StorageError> {
+        let len_bytes = self.len_bytes;
+        if !(STORAGE_BYTES_MIN..=STORAGE_BYTES_MAX).contains(&len_bytes) {
+            return Err(StorageError::SizeOutOfRange { len_bytes });
+        }
+        let unit_bytes = if self.backing == Backing::HugeTlb { HUGE_PAGE_SIZE } else { PAGE_SIZE as u64 };
+        if !len_bytes.is_multiple_of(unit_bytes) {
+            return Err(StorageError::SizeNotMultiple { len_bytes, unit_bytes });
+        }
+        Ok(())
+    }
+}
+
+/// The memory of one guest. Shared between threads as `Arc<Storage>`.
+#[derive(Debug)]
+pub struct Storage {
+    map: MmapRaw,
+    memfd: OwnedFd,
+    options: StorageOptions,
+}
+
+impl Storage {
+    /// Creates storage that is all zero and takes no memory yet (hugetlb reserves its pages here).
+    ///
+    /// # Errors
+    /// [`StorageError::SizeOutOfRange`] and [`StorageError::SizeNotMultiple`] for a size that is not offered,
+    /// [`StorageError::NoHugePages`] if the pool is too small, [`StorageError::Create`] if the kernel refuses.
+    pub fn create(options: &StorageOptions) -> Result<Self, StorageError> {
+        options.check()?;
+        let memfd = sealed_memfd(options)?;
+        let len = usize::try_from(options.len_bytes)
+            .map_err(|_| StorageError::SizeOutOfRange { len_bytes: options.len_bytes })?;
+        let map = MmapOptions::new().len(len).map_raw(&memfd).map_err(|source| match options.backing {
+            Backing::HugeTlb => {
+                StorageError::NoHugePages { pages: options.len_bytes / HUGE_PAGE_SIZE, source }
+            }
+            Backing::Small | Backing::Thp => StorageError::Create { step: "mmap", source },
+        })?;
+        let advice = match options.backing {
+            Backing::Small => Some(Advice::LinuxNoHugepage), // else a kernel set to "always" would blur dirty tracking
+            Backing::Thp => Some(Advice::LinuxHugepage),
+            Backing::HugeTlb => None,
+        };
+        if let Some(advice) = advice {
+            // SAFETY: the range is exactly our own fresh mapping, and advice changes no content.
+            let advised = unsafe { rustix::mm::madvise(map.as_mut_ptr().cast(), len, advice) };
+            // A kernel built without huge pages does not know the advice, which then is not needed either.
+            if let (Err(errno), Backing::Thp) = (advised, options.backing) {
+                return Err(StorageError::Create { step: "madvise(MADV_HUGEPAGE)", source: errno.into() });
+            }
+        }
+        Ok(Self { map, memfd, options: *options })
+    }
+
+    /// Address of the first byte, for raw pointers only (the rule for racy memory).
+    #[must_use]
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.map.as_mut_ptr()
+    }
+
+    /// Size in bytes.
+    #[must_use]
+    pub fn len_bytes(&self) -> u64 {
+        self.options.len_bytes
+    }
+
+    /// Size in pages of 4 KiB.
+    #[must_use]
+    pub fn pages(&self) -> PageCount {
+        PageCount::holding(self.options.len_bytes)
+    }
+
+    /// The whole of storage as one run.
+    #[must_use]
+    pub fn whole(&self) -> Run {
+        Run { start: PageNumber(0), pages: self.pages() }
+    }
+
+    /// The memfd behind the mapping, to be passed to another process that maps the same storage.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.memfd.as_fd()
+    }
+
+    /// Kind of pages asked for.
+    #[must_use]
+    pub fn backing(&self) -> Backing {
+        self.options.backing
+    }
+
+    /// Largest page in bytes that may back a byte of storage: 4096, or 2 MiB with huge pages.
+    #[must_use]
+    pub fn granule_bytes(&self) -> u64 {
+        match self.options.backing {
+            Backing::Small => PAGE_SIZE as u64,
+            Backing::Thp | Backing::HugeTlb => HUGE_PAGE_SIZE,
+        }
+    }
+
+    /// Address of a page.
+    ///
+    /// # Panics
+    /// If the page is outside storage; runs that came from a peer are checked with [`Storage::check_run`] first.
+    #[must_use]
+    pub fn page_ptr(&self, page: PageNumber) -> *mut u8 {
+        assert!(page.0 < self.pages().0, "{page} is inside storage of {}", self.pages());
+        // SAFETY: the page is inside the mapping, so the offset is in bounds of it.
+        unsafe { self.as_ptr().add(page.offset_bytes() as usize) }
+    }
+
+    /// Confirms that a run lies inside storage.
+    ///
+    /// # Errors
+    /// [`StorageError::OutOfRange`] if any of it does not.
+    pub fn check_run(&self, run: &Run) -> Result<(), StorageError> {
+        match run.start.0.checked_add(run.pages.0) {
+            Some(end) if end <= self.pages().0 => Ok(()),
+            _ => Err(StorageError::OutOfRange { run: *run, pages: self.pages() }),
+        }
+    }
+
+    /// Copies a page out. If its guest runs, the copy may be torn.
+    ///
+    /// # Panics
+    /// If the page is outside storage.
+    pub fn read_page(&self, page: PageNumber, into: &mut [u8; PAGE_SIZE]) {
+        // SAFETY: `page_ptr` checked the page; `into` is private, so the two do not overlap.
+        unsafe { std::ptr::copy_nonoverlapping(self.page_ptr(page), into.as_mut_ptr(), PAGE_SIZE) }
+    }
+
+    /// Writes `bytes` into a page at `offset`, as a guest's store does: readers at the same time may see a part.
+    ///
+    /// # Panics
+    /// If the page is outside storage or the bytes cross its end.
+    pub fn write_bytes(&self, page: PageNumber, offset: usize, bytes: &[u8]) {
+        assert!(
+            bytes.len() <= PAGE_SIZE && offset <= PAGE_SIZE - bytes.len(),
+            "a write stays inside its page"
+        );
+        // SAFETY: `page_ptr` checked the page and the assert the range; `bytes` is a Rust slice, which never is
+        // guest storage (the rule for racy memory), so the two do not overlap.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.page_ptr(page).add(offset), bytes.len()) }
+    }
+
+    /// Writes a whole page.
+    ///
+    /// # Panics
+    /// If the page is outside storage.
+    pub fn write_page(&self, page: PageNumber, bytes: &[u8; PAGE_SIZE]) {
+        self.write_bytes(page, 0, bytes);
+    }
+
+    /// Writes zeroes over a whole page (it stays touched; [`Storage::release`] gives memory back).
+    ///
+    /// # Panics
+    /// If the page is outside storage.
+    pub fn zero_page(&self, page: PageNumber) {
+        // SAFETY: `page_ptr` checked that the whole page is inside the mapping.
+        unsafe { std::ptr::write_bytes(self.page_ptr(page), 0, PAGE_SIZE) }
+    }
+
+    /// Gives the memory of `runs` back to the kernel; they read as zero and count as never touched.
+    ///
+    /// With hugetlb only whole huge pages are given back, and the rest is zeroed. Not for use under a
+    /// dirty tracker: a released page is not reported as written.
+    ///
+    /// # Errors
+    /// [`StorageError::OutOfRange`], or [`StorageError::Release`] if the kernel refuses.
+    pub fn release(&self, runs: &Runs) -> Result<(), StorageError> {
+        for run in runs {
+            self.check_run(run)?;
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            rustix::fs::fallocate(&self.memfd, flags, run.offset_bytes(), run.bytes())
+                .map_err(|errno| StorageError::Release { source: errno.into() })?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of memory (or swap) that storage takes now.
+    ///
+    /// # Errors
+    /// [`StorageError::Inspect`] if the kernel refuses.
+    pub fn resident_bytes(&self) -> Result<u64, StorageError> {
+        let stat = rustix::fs::fstat(&self.memfd)
+            .map_err(|errno| StorageError::Inspect { step: "fstat", source: errno.into() })?;
+        Ok(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512))
+    }
+}
+
+/// A memfd of the right size which nobody, not even the peer it is passed to, can make shorter under a mapping.
+fn sealed_memfd(options: &StorageOptions) -> Result<OwnedFd, StorageError> {
+    let mut flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    if options.backing == Backing::HugeTlb {
+        flags |= MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
+    }
+    let create = |step| move |errno: rustix::io::Errno| StorageError::Create { step, source: errno.into() };
+    let memfd = rustix::fs::memfd_create("guest-storage", flags).map_err(create("memfd_create"))?;
+    rustix::fs::ftruncate(&memfd, options.len_bytes).map_err(create("ftruncate"))?;
+    rustix::fs::fcntl_add_seals(&memfd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
+        .map_err(create("fcntl(F_ADD_SEALS)"))?;
+    Ok(memfd)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! Which pages did the guest write since I last asked? One trait, two answers.
+//!
+//! ```text
+//!              guest writes                           harvest = clear, then tell
+//!   uffd      page table loses its write-protect bit   PAGEMAP_SCAN: read + protect again, in one step per page
+//!   software  writer sets a bit after its write        swap each word of the bitmap with zero
+//! ```
+//!
+//! The mark is cleared **before** the page is read, so a write in between shows up in the next harvest. What was
+//! harvested and then not delivered is the caller's to remember (`Runs::union`). Writes from before
+//! [`DirtyTracker::start`] are not reported: the first pass sends [`Storage::touched`](crate::Storage::touched), read *after* `start`.
+
+mod pick;
+mod scan;
+mod software;
+mod uffd;
+mod uffd_sys;
+
+pub use pick::{PickedTracker, TrackerChoice, pick_tracker, probe};
+pub use scan::ScanMode;
+pub(crate) use scan::present_runs;
+pub use software::{SoftwareBitmap, SoftwareTracker};
+pub use uffd::UffdTracker;
+
+use crate::page::PageCount;
+use crate::runs::Runs;
+use crate::storage::StorageError;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::io;
+
+/// The ways to track writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrackerKind {
+    /// userfaultfd write-protect-async with `PAGEMAP_SCAN` (Linux 6.7): sees every write through the mapping.
+    UffdAsync,
+    /// A bitmap that cooperating writers mark: works on any kernel, sees nothing else.
+    Software,
+}
+
+impl fmt::Display for TrackerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UffdAsync => "uffd-async",
+            Self::Software => "software",
+        })
+    }
+}
+
+/// What one harvest found and what it took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HarvestStats {
+    /// Pages reported.
+    pub pages: PageCount,
+    /// Runs they came in.
+    pub runs: u64,
+    /// Slices the walk was cut into (system calls for uffd, summary words read for software).
+    pub slices: u64,
+}
+
+/// Records which pages are written.
+pub trait DirtyTracker: Send {
+    /// Which way this one goes.
+    fn kind(&self) -> TrackerKind;
+
+    /// The most bytes that may be reported for one written byte: 4096 when exact.
+    fn granule_bytes(&self) -> u64;
+
+    /// Starts to record. No write that happens after the return is lost; some from before may be reported.
+    ///
+    /// # Errors
+    /// [`TrackerError`] if the kernel refuses; nothing is recorded then.
+    fn start(&mut self) -> Result<(), TrackerError>;
+
+    /// Clears the marks, then puts the pages written since the last harvest (or start) into `out`, replacing
+    /// what was there.
+    ///
+    /// # Errors
+    /// [`TrackerError::NotStarted`], or what the kernel says. After an error the marks are in doubt: treat every
+    /// touched page as written.
+    fn harvest(&mut self, out: &mut Runs) -> Result<HarvestStats, TrackerError>;
+
+    /// Stops to record and gives back what that took. Does nothing if not started.
+    fn stop(&mut self);
+}
+
+/// Failures of dirty tracking.
+#[derive(Debug, thiserror::Error)]
+pub enum TrackerError {
+    /// No userfaultfd can be had.
+    #[error(
+        "userfaultfd is not available ({source}): a container or seccomp filter may forbid it, \
+         or run as root or with access to /dev/userfaultfd"
+    )]
+    UffdMissing {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel lacks what the tracker needs.
+    #[error("this kernel has no {what} ({source}): Linux 6.7 or newer is needed for userfaultfd tracking")]
+    KernelTooOld {
+        /// The missing feature.
+        what: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The mapping could not be put under tracking.
+    #[error("cannot track guest storage: {step}: {source}")]
+    Register {
+        /// System call that failed.
+        step: &'static str,
+        /// Its error.
+        source: io::Error,
+    },
+    /// The page tables could not be read.
+    #[error("cannot harvest dirty pages: PAGEMAP_SCAN at byte {offset_bytes:#x}: {source}")]
+    Scan {
+        /// Where in guest storage.
+        offset_bytes: u64,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A harvest was asked for before the start or after the stop.
+    #[error("the dirty tracker was not started: call start first")]
+    NotStarted,
+    /// Memory for the bitmap could not be had.
+    #[error("cannot reserve a dirty bitmap: {source}")]
+    Bitmap {
+        /// What `mmap` said.
+        source: io::Error,
+    },
+    /// The touched pages could not be found.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+#[cfg(test)]
+mod tests;

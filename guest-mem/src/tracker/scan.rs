@@ -1,0 +1,176 @@
+//! Walking the page tables of guest storage in bounded slices.
+//!
+//! Two queries find written pages, and each is wrong where the other is right:
+//!
+//! - *written and (present or swapped)* skips what has no page table entry: 1 TiB of holes costs a millisecond. But
+//!   a page of a memfd that is written and then swapped out, or whose huge mapping was split, has **no entry** any
+//!   more, and would be missed. So this query is for small or hugetlb pages on a machine without swap.
+//! - *written* alone counts a missing entry as written and puts a marker there. It misses nothing, but over
+//!   holes it would allocate page tables (10 s for 1 TiB). So it is asked of touched pages only.
+
+use super::TrackerError;
+use super::uffd_sys::{
+    PAGE_IS_PRESENT, PAGE_IS_SWAPPED, PAGE_IS_WRITTEN, PM_SCAN_CHECK_WPASYNC, PM_SCAN_WP_MATCHING,
+    PageRegion, Pagemap, Query,
+};
+use crate::page::{PAGE_SIZE, PageNumber};
+use crate::runs::{Run, Runs};
+use crate::storage::{Backing, HUGE_PAGE_SIZE, Storage};
+
+/// Addresses walked by one system call at most. An absent gigabyte is one missing entry for the kernel, and a
+/// full one takes it about a millisecond.
+const SLICE_BYTES: u64 = 1 << 30;
+/// Regions taken from one system call at most: 1.5 MiB of answers, used again and again.
+const REGIONS: usize = 1 << 16;
+
+/// Which of the two queries finds the written pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScanMode {
+    /// Written and (present or swapped), over all of storage.
+    PresentOrSwapped,
+    /// Written, over touched pages only.
+    WrittenInTouched,
+}
+
+impl ScanMode {
+    /// The mode that is right for this storage on this machine now.
+    #[must_use]
+    pub fn for_storage(storage: &Storage) -> Self {
+        let swap = std::fs::read_to_string("/proc/swaps").is_ok_and(|table| swap_active(&table));
+        match storage.backing() {
+            Backing::HugeTlb => Self::PresentOrSwapped, // never swapped, never split
+            Backing::Thp => Self::WrittenInTouched,
+            Backing::Small if swap => Self::WrittenInTouched,
+            Backing::Small => Self::PresentOrSwapped,
+        }
+    }
+}
+
+/// `/proc/swaps` is a heading and a line per swap device.
+fn swap_active(table: &str) -> bool {
+    table.lines().skip(1).any(|line| !line.trim().is_empty())
+}
+
+/// Reads page tables into runs, with a buffer that lives as long as the tracker.
+#[derive(Debug)]
+pub(super) struct Scanner {
+    pagemap: Pagemap,
+    regions: Vec<PageRegion>,
+    /// System calls since the last reset.
+    pub(super) slices: u64,
+}
+
+impl Scanner {
+    pub(super) fn open() -> Result<Self, TrackerError> {
+        let pagemap = Pagemap::open()
+            .map_err(|source| TrackerError::KernelTooOld { what: "readable /proc/self/pagemap", source })?;
+        Ok(Self { pagemap, regions: vec![PageRegion::default(); REGIONS], slices: 0 })
+    }
+
+    /// Finds the pages written since they were last protected and protects them again.
+    pub(super) fn written(
+        &mut self,
+        storage: &Storage,
+        mode: ScanMode,
+        out: &mut Runs,
+    ) -> Result<(), TrackerError> {
+        let flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC;
+        out.clear();
+        match mode {
+            ScanMode::PresentOrSwapped => {
+                let any_of = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
+                let query = Query { flags, all_of: PAGE_IS_WRITTEN, any_of };
+                self.run(storage, query, &storage.whole(), out)
+            }
+            ScanMode::WrittenInTouched => {
+                let query = Query { flags, all_of: PAGE_IS_WRITTEN, any_of: 0 };
+                for run in &whole_huge_pages(storage, &storage.touched()?) {
+                    self.run(storage, query, run, out)?;
+                }
+                // The rounding took in holes. Read again and not kept from before the scan: a page first touched
+                // in between has just lost its mark and must stay in.
+                *out = out.intersection(&storage.touched()?);
+                Ok(())
+            }
+        }
+    }
+
+    fn run(
+        &mut self,
+        storage: &Storage,
+        query: Query,
+        run: &Run,
+        out: &mut Runs,
+    ) -> Result<(), TrackerError> {
+        let base = storage.as_ptr() as u64;
+        let (mut at, end) = (base + run.offset_bytes(), base + run.end().offset_bytes());
+        while at < end {
+            // Slices end at multiples of their size, so that none cuts a huge page in two.
+            let slice_end = end.min((at / SLICE_BYTES + 1) * SLICE_BYTES);
+            let (found, walk_end) = self
+                .pagemap
+                .scan(query, at, slice_end, &mut self.regions)
+                .map_err(|source| TrackerError::Scan { offset_bytes: at - base, source })?;
+            self.slices += 1;
+            for region in &self.regions[..found] {
+                out.push(Run::between(
+                    PageNumber::containing(region.start - base),
+                    PageNumber::containing(region.end - base),
+                ));
+            }
+            if walk_end <= at || walk_end > slice_end {
+                let source = std::io::Error::other("the walk did not move");
+                return Err(TrackerError::Scan { offset_bytes: at - base, source });
+            }
+            at = walk_end;
+        }
+        Ok(())
+    }
+}
+
+/// `touched`, widened to whole 2 MiB of addresses (as far as storage goes), since a scan of a part of a huge page
+/// splits it.
+fn whole_huge_pages(storage: &Storage, touched: &Runs) -> Runs {
+    let base = storage.as_ptr() as u64;
+    let (first, last) = (base, base + storage.len_bytes());
+    let page = |address: u64| PageNumber((address - base) / PAGE_SIZE as u64);
+    touched
+        .iter()
+        .map(|run| {
+            let start = (base + run.offset_bytes()) / HUGE_PAGE_SIZE * HUGE_PAGE_SIZE;
+            let end = (base + run.end().offset_bytes()).next_multiple_of(HUGE_PAGE_SIZE);
+            Run::between(page(start.max(first)), page(end.min(last)))
+        })
+        .collect()
+}
+
+/// The pages mapped by this process now: the stand-in for `SEEK_DATA` where a file system does not know it.
+pub(crate) fn present_runs(storage: &Storage) -> Result<Runs, TrackerError> {
+    let mut present = Runs::new();
+    let query = Query { flags: 0, all_of: PAGE_IS_PRESENT, any_of: 0 };
+    Scanner::open()?.run(storage, query, &storage.whole(), &mut present)?;
+    Ok(present)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::StorageOptions;
+
+    #[test]
+    fn the_swap_table_without_devices_is_no_swap() {
+        assert!(!swap_active("Filename\tType\tSize\tUsed\tPriority\n"));
+        assert!(swap_active("Filename\tType\tSize\tUsed\tPriority\n/dev/vda2 partition 1 0 -2\n"));
+        assert!(!swap_active(""));
+    }
+
+    #[test]
+    fn widening_covers_the_runs_and_stays_inside_storage() {
+        let storage = Storage::create(&StorageOptions::small(8 << 20)).unwrap();
+        let touched = Runs::from_unsorted(vec![Run::new(0, 1), Run::new(700, 2), Run::new(2047, 1)]);
+        let wide = whole_huge_pages(&storage, &touched);
+        assert!(touched.difference(&wide).is_empty());
+        assert!(wide.difference(&Runs::from_run(storage.whole())).is_empty());
+        assert!(wide.pages() >= touched.pages());
+    }
+}

@@ -10,12 +10,29 @@
 //!                                                                        report   what happened
 //! ```
 //!
+//! What decides has no I/O and no clock: [`source::Source`], [`destination::Destination`] and
+//! [`policy::PassPolicy`]. What acts is the [`driver`], with the data plane in [`feed`] (passes the
+//! devices pull from) and [`arrivals`] (what the devices have placed).
+//!
+//! - [`guest`]: what can be relocated; [`workload`]: the workload guest as one;
+//! - [`message`]: what the two sides say to each other;
 //! - [`owner`]: the record on the shared volume that says who runs a guest;
 //! - [`policy`]: the rule that decides between another pass, quiesce and giving up;
 //! - [`limit`]: one rate limit for all queues together;
-//! - [`report`]: what a relocation leaves behind, as JSON with a schema and as a table.
+//! - [`event`]: progress while it goes on; [`report`]: what it leaves behind, as JSON and as a table;
+//! - [`fault`]: faults on purpose, for tests.
 
+pub mod arrivals;
+pub mod destination;
+pub mod driver;
+pub mod event;
+pub mod fault;
+pub mod feed;
+pub mod guest;
 pub mod limit;
+pub mod message;
 pub mod owner;
 pub mod policy;
 pub mod report;
+pub mod source;
+pub mod workload;

@@ -36,7 +36,7 @@ pub const LINK_RATE_BYTES_MIN: u64 = 1 << 20;
 pub const PREDICTION_MS_MAX: f64 = 1e12;
 
 /// The operator's limits on a relocation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Limit on the whole relocation (MAXTOTAL); `None` is NOLIMIT.
     pub max_total: Option<Duration>,

@@ -70,7 +70,11 @@ pub struct Report {
     /// Who runs the guest now, by the owner record.
     pub runs_on: RunsOn,
 
-    /// From the request until the guest runs at the destination (or the move was given up), in ms.
+    /// From the request until the destination was ready for the first pass: eligibility, a skeleton
+    /// guest, memory made ready; in ms. Not part of `total_ms`.
+    #[serde(default)]
+    pub prepare_ms: Option<f64>,
+    /// From there until the guest runs at the destination (or the move was given up), in ms.
     pub total_ms: Option<f64>,
     /// How long the engine held the guest stopped, in ms; `null` when it never stopped it.
     pub quiesce_ms: Option<f64>,
@@ -164,6 +168,7 @@ impl Report {
             verification: None,
             finish,
             runs_on: RunsOn::Unknown,
+            prepare_ms: None,
             total_ms: None,
             quiesce_ms: None,
             quiesce: None,

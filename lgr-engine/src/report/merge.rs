@@ -76,6 +76,7 @@ impl Report {
             verified: theirs.verified.or(ours.verified),
             verification: theirs.verification.or(ours.verification),
             runs_on: if ours.runs_on == RunsOn::Unknown { theirs.runs_on } else { ours.runs_on },
+            prepare_ms: ours.prepare_ms.or(theirs.prepare_ms),
             total_ms: ours.total_ms.or(theirs.total_ms),
             quiesce_ms: ours.quiesce_ms.or(theirs.quiesce_ms),
             quiesce: ours.quiesce.or(theirs.quiesce),

@@ -1,0 +1,310 @@
+//! What has arrived, counted by the devices that place it.
+//!
+//! **No stale page.** A pass is over only when every transfer of its epoch has arrived at least once *and*
+//! no device is still placing one. The epoch is closed first, so that a transfer which comes later is
+//! thrown away; then those still being placed are waited for. Only then does the source hear that it may
+//! send the pages again.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use guest_mem::{PAGE_SIZE, PageNumber, Storage};
+use isfc::frame::coverage_digest;
+use isfc::{Admission, Extent, ExtentClass, Notifier, Placed, TransferSink};
+
+use crate::message::PassTotals;
+
+const DEVICES_MAX: usize = isfc::hello::DEVICES_MAX as usize;
+/// The notice that says: look whether the awaited pass is complete.
+pub const NOTICE_ARRIVALS: u64 = 1 << 40;
+
+/// Bits that cost nothing until they are set (a zeroed allocation commits no memory).
+#[derive(Debug)]
+struct Bits(Box<[AtomicU64]>);
+
+impl Bits {
+    fn new(bits: u64) -> Self {
+        let words = usize::try_from(bits.div_ceil(64)).expect("storage sizes fit the address space");
+        // The allocator hands out zeroed pages that are not committed before they are written.
+        let zeroed = vec![0u64; words].into_boxed_slice();
+        let raw = Box::into_raw(zeroed);
+        // SAFETY: AtomicU64 has the size, alignment and bit validity of u64, and the box is ours.
+        Self(unsafe { Box::from_raw(raw as *mut [AtomicU64]) })
+    }
+
+    /// Sets a bit; true if it was not set before.
+    fn set(&self, bit: u64) -> bool {
+        let mask = 1 << (bit % 64);
+        self.0[(bit / 64) as usize].fetch_or(mask, Ordering::AcqRel) & mask == 0
+    }
+
+    fn get(&self, bit: u64) -> bool {
+        self.0[(bit / 64) as usize].load(Ordering::Acquire) & (1 << (bit % 64)) != 0
+    }
+
+    fn set_range(&self, first: u64, count: u64) {
+        let mut bit = first;
+        let end = first + count;
+        while bit < end {
+            let in_word = (64 - bit % 64).min(end - bit);
+            let mask = (u64::MAX >> (64 - in_word)) << (bit % 64);
+            self.0[(bit / 64) as usize].fetch_or(mask, Ordering::AcqRel);
+            bit += in_word;
+        }
+    }
+
+    fn clear_first(&self, bits: u64) {
+        for word in &self.0[..bits.div_ceil(64) as usize] {
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The destination's counts, as a [`TransferSink`].
+pub struct Arrivals {
+    storage: Arc<Storage>,
+    /// The epoch whose transfers are placed; earlier ones are thrown away.
+    epoch: AtomicU32,
+    placing: [AtomicBool; DEVICES_MAX],
+    seen: Bits,
+    tags_max: u64,
+    highest_tag: AtomicU64,
+    /// Pages that have held other than zero here, so that a zero must be written.
+    filled: Bits,
+    transfers: AtomicU64,
+    pages: AtomicU64,
+    digest: AtomicU64,
+    damaged: AtomicU64,
+    /// Transfers awaited; `u64::MAX` while that is not known.
+    awaited: AtomicU64,
+    total_bytes: AtomicU64,
+    notifier: OnceLock<Notifier>,
+}
+
+impl std::fmt::Debug for Arrivals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Arrivals").field("epoch", &self.epoch).finish_non_exhaustive()
+    }
+}
+
+impl Arrivals {
+    /// Nothing has arrived in `storage` yet.
+    pub fn new(storage: Arc<Storage>) -> Self {
+        let pages = storage.pages().get();
+        Self {
+            epoch: AtomicU32::new(1),
+            placing: Default::default(),
+            seen: Bits::new(pages),
+            tags_max: pages,
+            highest_tag: AtomicU64::new(0),
+            filled: Bits::new(pages),
+            transfers: AtomicU64::new(0),
+            pages: AtomicU64::new(0),
+            digest: AtomicU64::new(0),
+            damaged: AtomicU64::new(0),
+            awaited: AtomicU64::new(u64::MAX),
+            total_bytes: AtomicU64::new(0),
+            notifier: OnceLock::new(),
+            storage,
+        }
+    }
+
+    /// Who is told ([`NOTICE_ARRIVALS`]) when it is worth calling [`Self::close`].
+    pub fn set_notifier(&self, notifier: Notifier) {
+        let _ = self.notifier.set(notifier);
+    }
+
+    /// Guest memory that has arrived in all passes, in bytes.
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes.load(Ordering::Relaxed)
+    }
+
+    /// From now on a notice comes when `transfers` transfers have arrived.
+    pub fn await_transfers(&self, transfers: u64) {
+        self.awaited.store(transfers, Ordering::SeqCst);
+        self.notify_if_complete();
+    }
+
+    /// Closes `epoch` if everything awaited has arrived and nothing is still being placed, and
+    /// says what was counted: the totals and the number of damaged payloads.
+    pub fn close(&self, epoch: u32) -> Option<(PassTotals, u64)> {
+        let arrived = self.transfers.load(Ordering::SeqCst) >= self.awaited.load(Ordering::SeqCst);
+        if !arrived {
+            return None;
+        }
+        // Closed first: what comes in after this line is thrown away, not placed.
+        self.epoch.store(epoch + 1, Ordering::SeqCst);
+        if self.placing.iter().any(|placing| placing.load(Ordering::SeqCst)) {
+            return None;
+        }
+        let totals = PassTotals {
+            transfers: self.transfers.swap(0, Ordering::SeqCst),
+            pages: self.pages.swap(0, Ordering::SeqCst),
+            digest: self.digest.swap(0, Ordering::SeqCst),
+        };
+        let damaged = self.damaged.swap(0, Ordering::SeqCst);
+        self.awaited.store(u64::MAX, Ordering::SeqCst);
+        self.seen.clear_first(self.highest_tag.swap(0, Ordering::SeqCst) + 1);
+        Some((totals, damaged))
+    }
+
+    fn notify_if_complete(&self) {
+        if self.transfers.load(Ordering::SeqCst) < self.awaited.load(Ordering::SeqCst) {
+            return;
+        }
+        if let Some(notifier) = self.notifier.get() {
+            notifier.notify(NOTICE_ARRIVALS);
+        }
+    }
+
+    fn write_zeros(&self, extent: &Extent) {
+        let first = PageNumber::containing(extent.offset_bytes).get();
+        for page in first..first + u64::from(extent.len_bytes) / PAGE_SIZE as u64 {
+            // A page never written here is zero already; writing it would allocate it.
+            if self.filled.get(page) {
+                self.storage.zero_page(PageNumber(page));
+            }
+        }
+    }
+}
+
+impl TransferSink for Arrivals {
+    fn admit(&self, device: u8, epoch: u32, tag: u64, extents: &[Extent]) -> Result<Admission, String> {
+        if tag >= self.tags_max {
+            return Err(format!("transfer number {tag} in a guest of {} pages", self.tags_max));
+        }
+        let whole = |extent: &&Extent| {
+            extent.offset_bytes.is_multiple_of(PAGE_SIZE as u64)
+                && extent.len_bytes.is_multiple_of(PAGE_SIZE as u32)
+        };
+        if let Some(odd) = extents.iter().find(|extent| !whole(extent)) {
+            return Err(format!("{odd:?} is not whole pages"));
+        }
+        let placing = &self.placing[usize::from(device)];
+        // Raised before the epoch is read: `close` either sees this device placing, or this
+        // device sees the epoch closed.
+        placing.store(true, Ordering::SeqCst);
+        let open = self.epoch.load(Ordering::SeqCst);
+        if epoch == open {
+            return Ok(Admission::Place);
+        }
+        placing.store(false, Ordering::SeqCst);
+        if epoch < open {
+            return Ok(Admission::Discard);
+        }
+        Err(format!("transfer of epoch {epoch} while epoch {open} is open"))
+    }
+
+    fn placed(&self, device: u8, placed: &Placed<'_>) {
+        let mut bytes = 0;
+        for extent in placed.extents {
+            bytes += u64::from(extent.len_bytes);
+            match extent.class {
+                ExtentClass::Zero => self.write_zeros(extent),
+                ExtentClass::Raw => {
+                    let first = PageNumber::containing(extent.offset_bytes).get();
+                    self.filled.set_range(first, u64::from(extent.len_bytes) / PAGE_SIZE as u64);
+                }
+            }
+        }
+        self.damaged.fetch_add(u64::from(!placed.intact), Ordering::SeqCst);
+        self.highest_tag.fetch_max(placed.tag, Ordering::SeqCst);
+        if self.seen.set(placed.tag) {
+            let ranges =
+                placed.extents.iter().map(|extent| (extent.offset_bytes, u64::from(extent.len_bytes)));
+            self.digest.fetch_add(coverage_digest(placed.tag, placed.epoch, ranges), Ordering::SeqCst);
+            self.pages.fetch_add(bytes / PAGE_SIZE as u64, Ordering::SeqCst);
+            self.total_bytes.fetch_add(bytes, Ordering::Relaxed);
+            // Counted last: who sees this count sees the sums above.
+            self.transfers.fetch_add(1, Ordering::SeqCst);
+        }
+        self.placing[usize::from(device)].store(false, Ordering::SeqCst);
+        self.notify_if_complete();
+    }
+
+    fn device_down(&self, device: u8) {
+        self.placing[usize::from(device)].store(false, Ordering::SeqCst);
+        self.notify_if_complete();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use guest_mem::StorageOptions;
+
+    fn arrivals() -> Arrivals {
+        Arrivals::new(Arc::new(Storage::create(&StorageOptions::small(4 << 20)).unwrap()))
+    }
+
+    fn extent(page: u64, class: ExtentClass) -> Extent {
+        Extent { offset_bytes: page * PAGE_SIZE as u64, len_bytes: PAGE_SIZE as u32, class }
+    }
+
+    fn arrive(arrivals: &Arrivals, device: u8, epoch: u32, tag: u64) -> Result<Admission, String> {
+        let extents = [extent(tag, ExtentClass::Raw)];
+        let admission = arrivals.admit(device, epoch, tag, &extents)?;
+        if admission == Admission::Place {
+            arrivals.placed(device, &Placed { epoch, tag, extents: &extents, intact: true });
+        }
+        Ok(admission)
+    }
+
+    #[test]
+    fn a_transfer_sent_twice_counts_once() {
+        let arrivals = arrivals();
+        for device in [0, 1] {
+            assert_eq!(arrive(&arrivals, device, 1, 5), Ok(Admission::Place));
+        }
+        arrivals.await_transfers(1);
+        let (totals, damaged) = arrivals.close(1).unwrap();
+        assert_eq!((totals.transfers, totals.pages, damaged), (1, 1, 0));
+    }
+
+    #[test]
+    fn a_pass_is_not_over_while_a_device_is_placing() {
+        let arrivals = arrivals();
+        let extents = [extent(0, ExtentClass::Raw)];
+        assert_eq!(arrivals.admit(3, 1, 0, &extents), Ok(Admission::Place));
+        assert_eq!(arrive(&arrivals, 0, 1, 0), Ok(Admission::Place));
+        arrivals.await_transfers(1);
+        assert_eq!(arrivals.close(1), None, "device 3 has not finished its copy");
+        arrivals.placed(3, &Placed { epoch: 1, tag: 0, extents: &extents, intact: true });
+        assert!(arrivals.close(1).is_some());
+    }
+
+    #[test]
+    fn a_device_that_dies_while_placing_does_not_hold_the_pass_up() {
+        let arrivals = arrivals();
+        assert_eq!(arrivals.admit(3, 1, 0, &[extent(0, ExtentClass::Raw)]), Ok(Admission::Place));
+        assert_eq!(arrive(&arrivals, 0, 1, 0), Ok(Admission::Place));
+        arrivals.await_transfers(1);
+        arrivals.device_down(3);
+        assert!(arrivals.close(1).is_some());
+    }
+
+    #[test]
+    fn late_transfers_are_thrown_away_and_early_ones_refused() {
+        let arrivals = arrivals();
+        assert_eq!(arrive(&arrivals, 0, 1, 0), Ok(Admission::Place));
+        arrivals.await_transfers(1);
+        arrivals.close(1).unwrap();
+        assert_eq!(arrive(&arrivals, 0, 1, 0), Ok(Admission::Discard));
+        assert_eq!(arrive(&arrivals, 0, 2, 0), Ok(Admission::Place));
+        assert!(arrive(&arrivals, 0, 3, 0).is_err());
+        assert!(arrive(&arrivals, 0, 2, 1 << 40).is_err());
+    }
+
+    #[test]
+    fn a_zero_is_written_only_where_something_was() {
+        let arrivals = arrivals();
+        arrivals.storage.write_bytes(PageNumber(1), 0, &[7]);
+        arrive(&arrivals, 0, 1, 1).unwrap();
+        let zeros = [extent(1, ExtentClass::Zero), extent(9, ExtentClass::Zero)];
+        arrivals.placed(0, &Placed { epoch: 1, tag: 2, extents: &zeros, intact: true });
+        let mut page = [1; PAGE_SIZE];
+        arrivals.storage.read_page(PageNumber(1), &mut page);
+        assert_eq!(page, [0; PAGE_SIZE]);
+        assert_eq!(arrivals.storage.touched().unwrap().pages().get(), 1, "page 9 stays untouched");
+    }
+}

@@ -1,0 +1,67 @@
+//! One side's half of the report: what the link, the guest and the process can tell.
+
+use isfc::{Engine, Link};
+
+use crate::guest::Guest;
+use crate::report::{EngineKind, Environment, Fallback, PerSide, ProcessUsage, QueueReport, Report, Side};
+
+/// Processor time used before the relocation began, so that only its own is reported.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct UsageMark(f64);
+
+impl UsageMark {
+    pub(super) fn now() -> Self {
+        Self(ProcessUsage::probe().cpu_s)
+    }
+
+    /// Processor seconds since.
+    pub(super) fn elapsed_s(self) -> f64 {
+        ProcessUsage::probe().cpu_s - self.0
+    }
+}
+
+/// Fills in what only this side knows of its process, machine and queues.
+pub(super) fn fill_half(report: &mut Report, side: Side, link: &Link, cpu_s: f64) {
+    let usage = ProcessUsage::probe();
+    report.cpu_s = PerSide::of(side, cpu_s);
+    if let Some(peak) = usage.memory_peak_bytes {
+        report.memory_peak_bytes = PerSide::of(side, peak);
+    }
+    report.environment = PerSide::of(side, Environment::probe());
+    report.medium = link.medium().to_string();
+    let (engine, fallback) = link.engine();
+    report.engine = match engine {
+        Engine::IoUring => EngineKind::IoUring,
+        Engine::Blocking => EngineKind::Blocking,
+    };
+    if let Some(reason) = fallback {
+        report.fallbacks.push(Fallback {
+            side,
+            wanted: "io_uring".to_owned(),
+            used: "blocking".to_owned(),
+            reason: reason.to_owned(),
+        });
+    }
+    for device in link.counters() {
+        report.queues.push(QueueReport {
+            side,
+            device: u32::from(device.device),
+            tx_frames: device.tx_frames,
+            tx_bytes: device.tx_bytes,
+            rx_frames: device.rx_frames,
+            rx_bytes: device.rx_bytes,
+            stalls: device.stalls,
+            retries: device.retries,
+            state: device.state,
+        });
+    }
+}
+
+/// Fills in the guest's own account.
+pub(super) fn fill_experience(report: &mut Report, guest: &dyn Guest) {
+    let felt = guest.experience();
+    report.blackout_ms = felt.blackout_ms;
+    report.ticks = felt.ticks;
+    report.intended_write_bytes_per_s = felt.intended_write_bytes_per_s;
+    report.achieved_write_bytes_per_s = felt.achieved_write_bytes_per_s;
+}

@@ -1,0 +1,440 @@
+//! Drives the source: harvests, passes, the guest, the owner record.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use guest_mem::{PAGE_SIZE, Runs};
+use isfc::{Link, LinkEvent, Region};
+
+use super::halves::{UsageMark, fill_experience, fill_half};
+use super::verify::{Exchange, check_own, offer_manifest};
+use super::{Cancel, LOOK_EVERY, take_record};
+use crate::event::{Event, Observer};
+use crate::fault::{Fault, Step, strike};
+use crate::feed::{Feed, GUEST_STORAGE, Pass};
+use crate::guest::{Guest, Phase};
+use crate::limit::RateLimit;
+use crate::message::{Message, Offer, stretches_of};
+use crate::owner::{CasOutcome, MemberName, OwnerRecord, OwnerVolume};
+use crate::policy::{DefaultPolicy, Limits, PassPolicy};
+use crate::report::{FinishCode, LimitsGiven, PassKind, PassReport, Report, RunsOn, Side};
+use crate::source::{Effect, Input, Outcome, PassSent, Source};
+
+/// Passes shorter than this tell no dirty rate.
+const RATE_PAGES_MIN: u64 = 256;
+
+/// How a guest is to be moved.
+pub struct SourceOptions {
+    /// This member.
+    pub member: MemberName,
+    /// MAXTOTAL, MAXQUIESCE, IMMEDIATE, most passes.
+    pub limits: Limits,
+    /// The stop rule.
+    pub policy: Box<dyn PassPolicy>,
+    /// Limit for all queues together.
+    pub rate_limit: RateLimit,
+    /// Hash live memory on its way too (through a private copy), not only memory that stands still.
+    pub hash_live: bool,
+    /// Compare the memory after the move.
+    pub verify: bool,
+    /// How long the guest runs after the move (wherever it is) before it is compared.
+    pub run_after: Duration,
+    /// Faults on purpose.
+    pub faults: Vec<Fault>,
+}
+
+impl SourceOptions {
+    /// The defaults for `member`.
+    pub fn new(member: MemberName) -> Self {
+        Self {
+            member,
+            limits: Limits::default(),
+            policy: Box::new(DefaultPolicy::default()),
+            rate_limit: RateLimit::unlimited(),
+            hash_live: false,
+            verify: true,
+            run_after: Duration::from_millis(500),
+            faults: Vec::new(),
+        }
+    }
+}
+
+impl std::fmt::Debug for SourceOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SourceOptions").field("member", &self.member).finish_non_exhaustive()
+    }
+}
+
+/// Moves `guest`, which runs here by `record`, to the member at the other end of `link`, and reports
+/// what happened. The guest runs on exactly one side when this returns, and if that is this one, it
+/// still runs.
+pub fn relocate(
+    guest: &mut dyn Guest,
+    link: &Link,
+    volume: &OwnerVolume,
+    record: &OwnerRecord,
+    options: SourceOptions,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Report {
+    let usage = UsageMark::now();
+    let rate_limit = options.rate_limit.bytes_per_s().map(u64::from);
+    let policy = options.policy.name().to_owned();
+    let mut run = Run::new(guest, link, volume, record, options, observer);
+    let outcome = run.until_finished(cancel);
+    let cpu_s = usage.elapsed_s();
+    let mut report = run.report(&outcome, &policy, rate_limit);
+    fill_half(&mut report, Side::Source, link, cpu_s);
+    let (run_after, verify) = (run.run_after, run.verify);
+    let exchange = Exchange { link, observer, cancel };
+    match outcome.runs_on {
+        RunsOn::Destination => offer_manifest(&exchange, guest, &mut report, verify, run_after),
+        RunsOn::Source => check_own(&exchange, guest, &mut report, verify, run_after),
+        RunsOn::Nobody | RunsOn::Unknown => {}
+    }
+    report.derive_fields();
+    report
+}
+
+/// The pass that is under way.
+struct Current {
+    number: u32,
+    kind: PassKind,
+    pass: Arc<Pass>,
+    began: Instant,
+}
+
+struct Run<'a> {
+    guest: &'a mut dyn Guest,
+    link: &'a Link,
+    volume: &'a OwnerVolume,
+    record: &'a OwnerRecord,
+    observer: &'a dyn Observer,
+    member: MemberName,
+    limits: Limits,
+    run_after: Duration,
+    verify: bool,
+    faults: Vec<Fault>,
+    core: Source,
+    clock: Instant,
+    feed: Arc<Feed>,
+    current: Option<Current>,
+    passes: Vec<(u32, Arc<Pass>)>,
+    pending: Runs,
+    touched_bytes: u64,
+    destination: MemberName,
+    last_progress: Instant,
+}
+
+impl<'a> Run<'a> {
+    fn new(
+        guest: &'a mut dyn Guest,
+        link: &'a Link,
+        volume: &'a OwnerVolume,
+        record: &'a OwnerRecord,
+        options: SourceOptions,
+        observer: &'a dyn Observer,
+    ) -> Self {
+        let storage = guest.storage().clone();
+        let touched = storage.touched().unwrap_or_default();
+        let offer = Offer {
+            guest: record.guest,
+            source: options.member,
+            storage_len_bytes: storage.len_bytes(),
+            touched_len_bytes: touched.bytes(),
+            page_size_bytes: PAGE_SIZE as u32,
+            backing: crate::workload::backing_number(storage.backing()),
+            verify: options.verify,
+            run_after_ms: options.run_after.as_millis() as u64,
+            owner_epoch: record.epoch,
+            owner_nonce: record.nonce,
+            stretches: stretches_of(&touched),
+        };
+        let feed = Arc::new(Feed::new(storage, options.rate_limit, options.hash_live));
+        let now = Instant::now();
+        let core = Source::new(Message::Offer(offer), options.limits, options.policy, PAGE_SIZE as u64);
+        Self {
+            guest,
+            link,
+            volume,
+            record,
+            observer,
+            member: options.member,
+            limits: options.limits,
+            run_after: options.run_after,
+            verify: options.verify,
+            faults: options.faults,
+            core,
+            clock: now,
+            feed,
+            current: None,
+            passes: Vec::new(),
+            pending: Runs::new(),
+            touched_bytes: touched.bytes(),
+            destination: options.member,
+            last_progress: now,
+        }
+    }
+
+    fn connect(&mut self) -> Result<(), String> {
+        let region = region_of(self.guest)?;
+        self.link.register(region).map_err(|error| error.to_string())?;
+        self.feed.set_notifier(self.link.notifier());
+        self.link.set_source(self.feed.clone());
+        Ok(())
+    }
+
+    fn until_finished(&mut self, cancel: &Cancel) -> Outcome {
+        let mut inputs = VecDeque::from([Input::Start]);
+        if let Err(why) = self.connect() {
+            inputs.push_back(Input::Failed(why));
+        }
+        let mut cancelled = false;
+        loop {
+            while let Some(input) = inputs.pop_front() {
+                for effect in self.core.handle(self.clock.elapsed(), input) {
+                    if let Effect::Finish(outcome) = effect {
+                        self.feed.end();
+                        self.guest.tracker().stop();
+                        return *outcome;
+                    }
+                    inputs.extend(self.perform(effect));
+                }
+            }
+            if cancel.is_requested() && !cancelled {
+                cancelled = true;
+                inputs.push_back(Input::Cancel(FinishCode::Cancelled, "cancelled by the operator".into()));
+                continue;
+            }
+            inputs.extend(self.wait());
+        }
+    }
+
+    /// Waits for the link or the next deadline.
+    fn wait(&mut self) -> Option<Input> {
+        let until = self.core.poll_timeout().map(|at| at.saturating_sub(self.clock.elapsed()));
+        let patience = until.unwrap_or(LOOK_EVERY).min(LOOK_EVERY);
+        self.show_progress();
+        match self.link.recv(patience) {
+            Ok(LinkEvent::Message(_, body)) => match Message::decode(&body) {
+                Ok(Message::Accepted(destination)) => {
+                    self.destination = destination;
+                    self.strike(Step::Accepted);
+                    Some(Input::Message(Message::Accepted(destination)))
+                }
+                Ok(message) => Some(Input::Message(message)),
+                Err(error) => Some(Input::Failed(format!("the destination sent nonsense: {error}"))),
+            },
+            Ok(LinkEvent::Notice(epoch)) => self.pass_sent(epoch),
+            Ok(LinkEvent::DeviceDown(device, why)) => {
+                self.observer.event(Event::Note { text: format!("device {device} is down: {why}") });
+                // What it carried waits to be sent again by the others.
+                self.link.kick(usize::MAX);
+                None
+            }
+            Ok(LinkEvent::LinkDown(why)) => Some(Input::LinkDown(why.to_string())),
+            Err(_) => Some(Input::Tick),
+        }
+    }
+
+    fn pass_sent(&self, epoch: u64) -> Option<Input> {
+        let (_, pass) = self.passes.last().filter(|(current, _)| u64::from(*current) == epoch)?;
+        Some(Input::PassSent(PassSent { epoch: epoch as u32, totals: pass.totals() }))
+    }
+
+    fn show_progress(&mut self) {
+        if self.last_progress.elapsed() < Duration::from_millis(100) {
+            return;
+        }
+        self.last_progress = Instant::now();
+        if let Some(current) = &self.current {
+            self.observer.event(Event::PassProgress {
+                number: current.number,
+                done_bytes: current.pass.sent_bytes(),
+                total_bytes: current.pass.runs().bytes(),
+            });
+        }
+    }
+
+    fn strike(&self, step: Step) {
+        strike(&self.faults, Side::Source, step, self.link);
+    }
+
+    fn perform(&mut self, effect: Effect) -> Option<Input> {
+        match effect {
+            Effect::Send(message) => self.send(&message),
+            Effect::BeginPass { number, kind, epoch } => self.begin_pass(number, kind, epoch),
+            Effect::RepeatPass { epoch } => {
+                let Current { number, kind, pass, .. } = self.current.take()?;
+                let again = pass.again(epoch, self.link.devices());
+                self.start_pass(number, kind, epoch, again);
+                None
+            }
+            Effect::Harvest => self.harvest(),
+            Effect::Quiesce => {
+                let stopped = self.guest.quiesce();
+                self.observer.event(Event::Quiesced);
+                self.strike(Step::Quiesce);
+                Some(stopped.map_or_else(|error| Input::Failed(error.to_string()), |()| Input::Stopped))
+            }
+            Effect::SendState => match self.guest.save_state() {
+                Ok(state) => {
+                    let failed = self.send(&Message::State(state));
+                    self.strike(Step::State);
+                    failed
+                }
+                Err(error) => Some(Input::Failed(format!("the guest's state cannot be saved: {error}"))),
+            },
+            Effect::Resume => {
+                if let Err(error) = self.guest.resume() {
+                    self.note(format!("the guest cannot be resumed: {error}"));
+                }
+                self.observer.event(Event::Running { side: Side::Source });
+                None
+            }
+            Effect::Withdraw => Some(self.withdraw()),
+            Effect::Release => {
+                self.finish_pass();
+                self.observer.event(Event::Running { side: Side::Destination });
+                None
+            }
+            Effect::Finish(_) => None,
+        }
+    }
+
+    fn note(&self, text: String) {
+        self.observer.event(Event::Note { text });
+    }
+
+    fn send(&self, message: &Message) -> Option<Input> {
+        let sent = self.link.send(message.socket(), &message.encode());
+        match message {
+            Message::Offer(_) => self.strike(Step::Offer),
+            Message::PassEnd(end) if end.commit => self.strike(Step::Commit),
+            _ => {}
+        }
+        // A link that went down says so itself; anything else is a defect worth naming.
+        match sent {
+            Ok(()) | Err(isfc::LinkError::Down(_)) => None,
+            Err(error) => Some(Input::Failed(error.to_string())),
+        }
+    }
+
+    fn begin_pass(&mut self, number: u32, kind: PassKind, epoch: u32) -> Option<Input> {
+        self.finish_pass();
+        if kind == PassKind::First {
+            self.guest.enter_phase(Phase::During);
+            // Recording starts before the touched pages are listed: a page touched in between is in both.
+            if let Err(error) = self.guest.tracker().start() {
+                return Some(Input::Failed(format!("writes cannot be tracked: {error}")));
+            }
+            match self.guest.storage().touched() {
+                Ok(touched) => self.pending = touched,
+                Err(error) => return Some(Input::Failed(error.to_string())),
+            }
+            self.touched_bytes = self.pending.bytes();
+        }
+        let runs = std::mem::take(&mut self.pending);
+        let stable = matches!(kind, PassKind::Penultimate | PassKind::Final);
+        let pass = Pass::new(epoch, runs, stable, self.link.devices());
+        self.strike(match kind {
+            PassKind::Penultimate => Step::Penultimate,
+            PassKind::Final => Step::Final,
+            _ => Step::Pass(number),
+        });
+        self.start_pass(number, kind, epoch, pass);
+        None
+    }
+
+    fn start_pass(&mut self, number: u32, kind: PassKind, epoch: u32, pass: Pass) {
+        let pass = Arc::new(pass);
+        let pages = pass.totals().pages;
+        self.current = Some(Current { number, kind, pass: pass.clone(), began: Instant::now() });
+        self.passes.push((epoch, pass.clone()));
+        self.feed.begin(pass.clone());
+        self.link.kick(pass.totals().transfers as usize);
+        self.observer.event(Event::PassStarted { number, kind, pages });
+    }
+
+    fn finish_pass(&mut self) {
+        if let Some(Current { number, kind, pass, began }) = self.current.take() {
+            let ms = ms(began.elapsed());
+            self.observer.event(Event::PassDone { number, kind, pages: pass.totals().pages, ms });
+        }
+    }
+
+    fn harvest(&mut self) -> Option<Input> {
+        let mut found = Runs::new();
+        if let Err(error) = self.guest.tracker().harvest(&mut found) {
+            return Some(Input::Failed(format!("changed pages cannot be collected: {error}")));
+        }
+        self.pending = if self.pending.is_empty() { found } else { self.pending.union(&found) };
+        Some(Input::Harvested { pages: self.pending.pages().get() })
+    }
+
+    fn withdraw(&self) -> Input {
+        let seen = (self.record.epoch, self.record.nonce);
+        match take_record(self.volume, self.record.guest, seen, self.member) {
+            Ok(CasOutcome::Updated(_)) => Input::Withdrawn,
+            Ok(CasOutcome::Lost(record)) => Input::WithdrawLost { owner: record.owner },
+            Err(why) => Input::WithdrawUnknown(why),
+        }
+    }
+
+    fn report(&mut self, outcome: &Outcome, policy: &str, rate_limit: Option<u64>) -> Report {
+        let record = self.record;
+        let mut report =
+            Report::new(Side::Source, record.guest, self.member, self.destination, outcome.finish.clone());
+        report.limits = LimitsGiven::new(&self.limits, rate_limit);
+        report.runs_on = outcome.runs_on;
+        report.prepare_ms = Some(ms(outcome.prepare));
+        report.total_ms = Some(ms(outcome.total));
+        if let Some((held, parts)) = &outcome.quiesce {
+            report.quiesce_ms = Some(ms(*held));
+            report.quiesce = Some(parts.clone());
+        }
+        fill_experience(&mut report, self.guest);
+        report.guest_memory_bytes = self.guest.storage().len_bytes();
+        report.bytes_touched = Some(self.touched_bytes);
+        report.policy = policy.to_owned();
+        report.tracker = self.guest.tracker().kind().to_string();
+        report.granule = self.guest.tracker().granule_bytes();
+        report.passes = outcome.passes.iter().map(|done| self.pass_report(done)).collect();
+        report.bytes_logical = Some(report.passes.iter().map(|pass| pass.bytes).sum());
+        report.bytes_wire = Some(self.passes.iter().map(|(_, pass)| pass.wire_bytes()).sum());
+        report
+    }
+
+    fn pass_report(&self, done: &crate::source::PassDone) -> PassReport {
+        let sent = self.passes.iter().find(|(epoch, _)| *epoch == done.epoch).map(|(_, pass)| pass);
+        let seconds = done.duration.as_secs_f64();
+        let rate = (done.dirty_pages_after * PAGE_SIZE as u64) as f64 / seconds.max(1e-9);
+        let tells_rate = done.pages >= RATE_PAGES_MIN && seconds > 0.0;
+        PassReport {
+            number: done.number,
+            kind: done.kind,
+            pages: done.pages,
+            zero_pages: sent.map_or(0, |pass| pass.zero_pages()),
+            bytes: done.pages * PAGE_SIZE as u64,
+            wire_bytes: sent.map_or(0, |pass| pass.wire_bytes()),
+            ms: ms(done.duration),
+            dirty_pages_after: done.dirty_pages_after,
+            dirty_rate_bytes_per_s: tells_rate.then_some(rate as u64),
+            repeated: done.repeated,
+        }
+    }
+}
+
+pub(super) fn region_of(guest: &dyn Guest) -> Result<Region, String> {
+    let storage = guest.storage().clone();
+    let base = std::ptr::NonNull::new(storage.as_ptr()).ok_or("guest storage at address zero")?;
+    let len_bytes = storage.len_bytes();
+    // SAFETY: the storage is mapped for as long as the Arc lives, and guest memory is only ever accessed
+    // by raw pointer.
+    Ok(unsafe { Region::new(GUEST_STORAGE, base, len_bytes, storage) })
+}
+
+pub(super) fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}

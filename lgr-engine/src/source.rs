@@ -1,0 +1,550 @@
+//! The source's side of a relocation, without I/O: what to do next, given what just happened.
+//!
+//! **What can go wrong, told once.** Until the source has sent the final end-of-pass with its commit
+//! mark, the destination cannot own the guest: whatever fails, the source resumes the guest (if it had
+//! stopped it) and the move is over. From the commit mark on, the destination may change the owner
+//! record at any moment, so the source may not resume on its own judgement: it must first **withdraw**,
+//! that is, change the record itself. Exactly one of the two changes finds the epoch both expect. If
+//! the withdrawal wins, the guest resumes here; if it comes too late, the record names the destination,
+//! and the source lets go. A time limit, a cancel and a lost link are all handled by the same
+//! withdrawal, so none of them can leave two guests or none.
+//!
+//! ```text
+//!  Offering ─▶ Sending(first) ─▶ Closing ─▶ Harvesting ─┬▶ Sending(intermediate) …
+//!                                                       └▶ Stopping ─▶ Harvesting ─▶ Sending(penultimate)
+//!    ─▶ Closing ─▶ Harvesting ─▶ Sending(final) ─▶ Committing ─┬▶ Done (resumed there)
+//!                                                              └▶ Withdrawing ─▶ Done (here or there)
+//! ```
+
+use std::time::Duration;
+
+use crate::message::{Message, PassEnd, PassTotals};
+use crate::owner::MemberName;
+use crate::policy::{Limits, PassHistory, PassPolicy, PassSummary, Reason, Verdict};
+use crate::report::{Finish, FinishCode, PassKind, QuiesceParts, RunsOn};
+
+/// A pass whose counts do not match is sent again so often, then the move is given up.
+pub const REPEATS_MAX: u32 = 3;
+/// Least time kept in hand for withdrawing before MAXQUIESCE runs out.
+const WITHDRAW_RESERVE_MIN: Duration = Duration::from_millis(2);
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// The link is up; begin.
+    Start,
+    /// The destination said something.
+    Message(Message),
+    /// Every transfer of the running pass has been handed to a device.
+    PassSent(PassSent),
+    /// The changed pages were collected: so many wait to be sent.
+    Harvested {
+        /// Pages that wait.
+        pages: u64,
+    },
+    /// The guest stands still.
+    Stopped,
+    /// The record was changed back to us.
+    Withdrawn,
+    /// The record names another member: it was changed first.
+    WithdrawLost {
+        /// Who owns the guest.
+        owner: MemberName,
+    },
+    /// Nobody can read the record: the guest must stay stopped until somebody can.
+    WithdrawUnknown(String),
+    /// The link is gone.
+    LinkDown(String),
+    /// Somebody wants the move to end.
+    Cancel(FinishCode, String),
+    /// Something here failed that the move cannot do without.
+    Failed(String),
+    /// Time has passed; see [`Source::poll_timeout`].
+    Tick,
+}
+
+/// Counts of a pass as it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassSent {
+    /// Epoch of its transfers.
+    pub epoch: u32,
+    /// What the destination must have counted too.
+    pub totals: PassTotals,
+}
+
+/// What the source's driver is to do, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Say this to the destination.
+    Send(Message),
+    /// Send the waiting pages as this pass; the first sends all touched ones.
+    BeginPass {
+        /// Pass number, from 1.
+        number: u32,
+        /// Its kind; penultimate and final passes read memory that stands still.
+        kind: PassKind,
+        /// Epoch for its transfers.
+        epoch: u32,
+    },
+    /// Send the same pages once more, under a new epoch.
+    RepeatPass {
+        /// Epoch for its transfers.
+        epoch: u32,
+    },
+    /// Collect the pages written since the last collection; answer [`Input::Harvested`].
+    Harvest,
+    /// Stop the guest; answer [`Input::Stopped`].
+    Quiesce,
+    /// Save the stopped guest's state and send it.
+    SendState,
+    /// Let the guest go on here.
+    Resume,
+    /// Change the owner record to ourselves; answer [`Input::Withdrawn`] or [`Input::WithdrawLost`].
+    Withdraw,
+    /// The guest runs elsewhere now: keep it stopped for ever.
+    Release,
+    /// It is over.
+    Finish(Box<Outcome>),
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Code and reason.
+    pub finish: Finish,
+    /// Who runs the guest.
+    pub runs_on: RunsOn,
+    /// From [`Input::Start`] until the destination was ready (or this was over).
+    pub prepare: Duration,
+    /// From there to here.
+    pub total: Duration,
+    /// How long the guest was held, if it was.
+    pub quiesce: Option<(Duration, QuiesceParts)>,
+    /// Every pass.
+    pub passes: Vec<PassDone>,
+}
+
+/// A pass that is over.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PassDone {
+    /// Pass number, from 1.
+    pub number: u32,
+    /// Its kind.
+    pub kind: PassKind,
+    /// Epoch of its transfers.
+    pub epoch: u32,
+    /// Pages it covered.
+    pub pages: u64,
+    /// From its first transfer until the destination confirmed it.
+    pub duration: Duration,
+    /// Pages found changed after it.
+    pub dirty_pages_after: u64,
+    /// It had to be sent again.
+    pub repeated: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Idle,
+    Offering,
+    Sending,
+    Closing,
+    Harvesting,
+    Stopping,
+    Committing,
+    Withdrawing,
+    Done,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pass {
+    number: u32,
+    kind: PassKind,
+    epoch: u32,
+    /// Known once all of it has been sent.
+    pages: u64,
+    began: Duration,
+    closed: Duration,
+    repeats: u32,
+}
+
+/// The source of one relocation.
+pub struct Source {
+    state: State,
+    policy: Box<dyn PassPolicy>,
+    limits: Limits,
+    page_size_bytes: u64,
+    offer: Message,
+    now: Duration,
+    started: Duration,
+    accepted: Option<Duration>,
+    pass: Pass,
+    next_epoch: u32,
+    history: PassHistory,
+    done: Vec<PassDone>,
+    reason: Option<Reason>,
+    stopped_at: Option<Duration>,
+    mark: Duration,
+    parts: QuiesceParts,
+    ending: Option<Finish>,
+    effects: Vec<Effect>,
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source").field("state", &self.state).field("pass", &self.pass).finish_non_exhaustive()
+    }
+}
+
+impl Source {
+    /// A relocation about to begin with `offer`.
+    pub fn new(offer: Message, limits: Limits, policy: Box<dyn PassPolicy>, page_size_bytes: u64) -> Self {
+        let zero = Duration::ZERO;
+        Self {
+            state: State::Idle,
+            policy,
+            limits,
+            page_size_bytes,
+            offer,
+            now: zero,
+            started: zero,
+            accepted: None,
+            pass: Pass {
+                number: 0,
+                kind: PassKind::First,
+                epoch: 0,
+                pages: 0,
+                began: zero,
+                closed: zero,
+                repeats: 0,
+            },
+            next_epoch: 1,
+            history: PassHistory {
+                passes: Vec::new(),
+                elapsed: zero,
+                limits,
+                stop_cost: Duration::from_millis(1),
+                pending_bytes: 0,
+            },
+            done: Vec::new(),
+            reason: None,
+            stopped_at: None,
+            mark: zero,
+            parts: QuiesceParts::default(),
+            ending: None,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Takes what happened at `now` (any clock that only goes forward, the same for all calls) and
+    /// gives out what is to be done about it.
+    pub fn handle(&mut self, now: Duration, input: Input) -> Vec<Effect> {
+        self.now = now.max(self.now);
+        match (self.state, input) {
+            (State::Done, _) => {}
+            (State::Idle, Input::Start) => {
+                self.started = self.now;
+                self.state = State::Offering;
+                let offer = self.offer.clone();
+                self.effects.push(Effect::Send(offer));
+            }
+            (_, Input::Message(message)) => self.on_message(message),
+            (State::Sending | State::Closing | State::Committing, Input::PassSent(sent)) => {
+                self.on_sent(&sent);
+            }
+            (State::Harvesting, Input::Harvested { pages }) => self.on_harvested(pages),
+            (State::Stopping, Input::Stopped) => {
+                self.parts.stop = self.lap_ms();
+                self.state = State::Harvesting;
+                self.effects.push(Effect::Harvest);
+            }
+            (State::Withdrawing, Input::Withdrawn) => self.end_here(),
+            (State::Withdrawing, Input::WithdrawLost { owner }) => self.end_there(Some(owner)),
+            (State::Withdrawing, Input::WithdrawUnknown(why)) => {
+                let text = format!("the owner record cannot be read, the guest stays stopped: {why}");
+                self.finish(Finish::new(FinishCode::InternalError, text), RunsOn::Unknown);
+            }
+            (_, Input::LinkDown(why)) => {
+                self.stop_moving(Finish::new(FinishCode::ConnectionLost, format!("the link is down: {why}")));
+            }
+            (_, Input::Cancel(code, why)) => self.stop_moving(Finish::new(code, why)),
+            (_, Input::Failed(why)) => self.stop_moving(Finish::new(FinishCode::InternalError, why)),
+            (_, Input::Tick) => self.on_tick(),
+            // A late answer to something that is no longer waited for.
+            _ => {}
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    /// When [`Input::Tick`] is next due, on the clock of [`Self::handle`].
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        if matches!(self.state, State::Idle | State::Withdrawing | State::Done) {
+            return None;
+        }
+        let total = self.limits.max_total.map(|limit| self.started + limit);
+        [total, self.quiesce_deadline()].into_iter().flatten().min()
+    }
+
+    /// The guest must run again at the latest then; the reserve is for withdrawing.
+    fn quiesce_deadline(&self) -> Option<Duration> {
+        let (stopped_at, limit) = (self.stopped_at?, self.limits.max_quiesce?);
+        let reserve = WITHDRAW_RESERVE_MIN.max(limit / 20).min(limit / 2);
+        Some(stopped_at + limit - reserve)
+    }
+
+    fn on_tick(&mut self) {
+        if self.quiesce_deadline().is_some_and(|at| at <= self.now) {
+            let held_ms = ms(self.now.saturating_sub(self.stopped_at.unwrap_or(self.now)));
+            let text = format!("MAXQUIESCE: the guest had been stopped for {held_ms:.1} ms");
+            self.stop_moving(Finish::new(FinishCode::MaxQuiesceExceeded, text));
+        } else if self.limits.max_total.is_some_and(|limit| self.started + limit <= self.now) {
+            let text = format!("MAXTOTAL: {:.0} ms have passed", ms(self.now - self.started));
+            self.stop_moving(Finish::new(FinishCode::MaxTotalExceeded, text));
+        }
+    }
+
+    fn on_message(&mut self, message: Message) {
+        match (self.state, message) {
+            (State::Offering, Message::Accepted(_)) => {
+                self.accepted = Some(self.now);
+                self.begin_pass(1, PassKind::First);
+            }
+            (State::Offering, Message::Refused(why)) => {
+                self.stop_moving(Finish::new(
+                    FinishCode::NotEligible,
+                    format!("the destination refused: {why}"),
+                ));
+            }
+            (State::Closing, Message::PassOk(epoch, _)) if epoch == self.pass.epoch => self.on_pass_ok(),
+            (State::Closing | State::Committing, Message::PassBad { epoch, totals, damaged })
+                if epoch == self.pass.epoch =>
+            {
+                self.on_pass_bad(&totals, damaged)
+            }
+            (State::Committing | State::Withdrawing, Message::Resumed { commit_ns, resume_ns, .. }) => {
+                self.parts.commit = commit_ns as f64 / 1e6;
+                self.parts.resume = resume_ns as f64 / 1e6;
+                if self.state == State::Committing {
+                    self.end_there(None);
+                }
+            }
+            // The destination does not run it and will not: only the record can say who does.
+            (State::Committing, Message::NotOwner) => {
+                self.withdraw(Finish::new(
+                    FinishCode::InternalError,
+                    "the destination found the owner record changed",
+                ));
+            }
+            (State::Withdrawing | State::Done, _) => {}
+            (_, Message::Failed(why)) => {
+                let text = format!("the destination gave up: {why}");
+                self.stop_moving(Finish::new(FinishCode::InternalError, text));
+            }
+            (_, Message::PassOk(..) | Message::PassBad { .. } | Message::Accepted(_) | Message::NotOwner) => {
+            }
+            (state, other) => {
+                let text = format!("the destination said {:#04x} while {state:?}", other.encode()[0]);
+                self.stop_moving(Finish::new(FinishCode::InternalError, text));
+            }
+        }
+    }
+
+    fn begin_pass(&mut self, number: u32, kind: PassKind) {
+        let epoch = self.take_epoch();
+        self.pass = Pass { number, kind, epoch, pages: 0, began: self.now, closed: self.now, repeats: 0 };
+        self.state = State::Sending;
+        self.effects.push(Effect::BeginPass { number, kind, epoch });
+    }
+
+    fn take_epoch(&mut self) -> u32 {
+        let epoch = self.next_epoch;
+        self.next_epoch += 1;
+        epoch
+    }
+
+    /// Also comes again while the pass is being closed: what a dying device carried was sent anew.
+    fn on_sent(&mut self, sent: &PassSent) {
+        if sent.epoch != self.pass.epoch {
+            return;
+        }
+        self.pass.pages = sent.totals.pages;
+        let Pass { epoch, number: pass, kind, .. } = self.pass;
+        let commit = kind == PassKind::Final;
+        if self.state == State::Sending {
+            self.pass.closed = self.now;
+            self.state = if commit { State::Committing } else { State::Closing };
+        }
+        let end = PassEnd { epoch, pass, kind, commit, totals: sent.totals };
+        self.effects.push(Effect::Send(Message::PassEnd(end)));
+    }
+
+    fn on_pass_ok(&mut self) {
+        let barrier = self.now.saturating_sub(self.pass.closed);
+        // Stopping costs a few exchanges of this kind besides the pages themselves.
+        self.history.stop_cost = (barrier * 3).clamp(Duration::from_micros(500), Duration::from_millis(20));
+        if self.pass.kind == PassKind::Penultimate {
+            self.parts.penultimate = self.lap_ms();
+        }
+        self.state = State::Harvesting;
+        self.effects.push(Effect::Harvest);
+    }
+
+    fn on_pass_bad(&mut self, counted: &PassTotals, damaged: u64) {
+        self.pass.repeats += 1;
+        if self.pass.repeats > REPEATS_MAX {
+            let text = format!(
+                "pass {} did not arrive right in {} attempts (the destination counted {} transfers, {} pages, {} damaged)",
+                self.pass.number, self.pass.repeats, counted.transfers, counted.pages, damaged
+            );
+            self.stop_moving(Finish::new(FinishCode::InternalError, text));
+            return;
+        }
+        // The destination answered the commit with this, so it has not taken the guest.
+        let epoch = self.take_epoch();
+        self.pass.epoch = epoch;
+        self.state = State::Sending;
+        self.effects.push(Effect::RepeatPass { epoch });
+    }
+
+    fn on_harvested(&mut self, pages: u64) {
+        if self.stopped_at.is_some() {
+            self.on_harvested_stopped(pages);
+            return;
+        }
+        self.record_pass(pages);
+        self.history.elapsed = self.now - self.started;
+        self.history.pending_bytes = pages * self.page_size_bytes;
+        match self.policy.judge(&self.history) {
+            Verdict::AnotherPass => self.begin_pass(self.pass.number + 1, PassKind::Intermediate),
+            Verdict::Quiesce(reason) => {
+                self.reason = Some(reason);
+                self.stopped_at = Some(self.now);
+                self.mark = self.now;
+                self.state = State::Stopping;
+                self.effects.push(Effect::Quiesce);
+            }
+            Verdict::GiveUp(reason) => self.stop_moving(Finish::given_up(reason)),
+        }
+    }
+
+    fn on_harvested_stopped(&mut self, pages: u64) {
+        if self.pass.kind == PassKind::Penultimate {
+            self.parts.final_harvest = self.lap_ms();
+            self.record_pass(pages);
+            self.begin_pass(self.pass.number + 1, PassKind::Final);
+        } else {
+            self.parts.harvest = self.lap_ms();
+            // The last running pass is judged by what was found before the stop; what came in between
+            // belongs to this harvest.
+            self.begin_pass(self.pass.number + 1, PassKind::Penultimate);
+            // State and penultimate pass travel together: the pass is under way already.
+            self.effects.push(Effect::SendState);
+        }
+    }
+
+    fn record_pass(&mut self, dirty_pages_after: u64) {
+        let Pass { number, kind, epoch, pages, began, repeats, .. } = self.pass;
+        let duration = self.now.saturating_sub(began);
+        self.done.push(PassDone {
+            number,
+            kind,
+            epoch,
+            pages,
+            duration,
+            dirty_pages_after,
+            repeated: repeats > 0,
+        });
+        let per_s = |pages: u64| {
+            let bytes = (pages * self.page_size_bytes) as f64;
+            (bytes / duration.as_secs_f64().max(1e-6)) as u64
+        };
+        self.history.passes.push(PassSummary {
+            number,
+            pages,
+            bytes: pages * self.page_size_bytes,
+            duration,
+            dirty_pages_after,
+            dirty_rate_bytes_per_s: per_s(dirty_pages_after),
+            link_rate_bytes_per_s: per_s(pages),
+        });
+    }
+
+    fn lap_ms(&mut self) -> f64 {
+        let lap = self.now.saturating_sub(self.mark);
+        self.mark = self.now;
+        ms(lap)
+    }
+
+    /// Ends the move with the guest here, unless the destination may own it already.
+    fn stop_moving(&mut self, finish: Finish) {
+        match self.state {
+            State::Done | State::Withdrawing => {}
+            State::Committing => self.withdraw(finish),
+            _ => {
+                self.ending = Some(finish);
+                self.end_here();
+            }
+        }
+    }
+
+    fn withdraw(&mut self, finish: Finish) {
+        self.ending = Some(finish);
+        self.state = State::Withdrawing;
+        self.effects.push(Effect::Withdraw);
+    }
+
+    fn end_here(&mut self) {
+        let finish = self
+            .ending
+            .take()
+            .unwrap_or_else(|| Finish::new(FinishCode::InternalError, "withdrawn without a reason"));
+        if self.stopped_at.is_some() {
+            self.effects.push(Effect::Resume);
+        }
+        if self.state != State::Idle && finish.code != FinishCode::ConnectionLost {
+            let cancel = Message::Cancel(finish.code, finish.reason.clone());
+            self.effects.push(Effect::Send(cancel));
+        }
+        self.finish(finish, RunsOn::Source);
+    }
+
+    /// The destination has the guest. `owner` is who the record names, if it had to be asked.
+    fn end_there(&mut self, owner: Option<MemberName>) {
+        let trouble = self.ending.take();
+        let reason = match (owner, trouble) {
+            (Some(owner), Some(trouble)) => {
+                format!("{owner} owns the guest by its record, although {}", trouble.reason)
+            }
+            _ => match &self.reason {
+                Some(reason) => format!("relocated; stopped because {reason}"),
+                None => "relocated".to_owned(),
+            },
+        };
+        // The commit exchange holds the final pass, the change of the record and the resumption.
+        let exchange = self.lap_ms();
+        self.parts.final_pass = (exchange - self.parts.commit - self.parts.resume).max(0.0);
+        self.effects.push(Effect::Release);
+        self.record_pass(0);
+        let finish = Finish::new(FinishCode::Completed, reason).with_policy_reason(self.reason.clone());
+        self.finish(finish, RunsOn::Destination);
+    }
+
+    fn finish(&mut self, finish: Finish, runs_on: RunsOn) {
+        self.state = State::Done;
+        let quiesce = self.stopped_at.map(|at| (self.now.saturating_sub(at), self.parts.clone()));
+        let ready = self.accepted.unwrap_or(self.now);
+        let outcome = Outcome {
+            finish,
+            runs_on,
+            prepare: ready.saturating_sub(self.started),
+            total: self.now.saturating_sub(ready),
+            quiesce,
+            passes: std::mem::take(&mut self.done),
+        };
+        self.effects.push(Effect::Finish(Box::new(outcome)));
+    }
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}

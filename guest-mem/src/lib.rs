@@ -15,10 +15,12 @@
 
 mod content;
 mod page;
+mod parallel;
 mod runs;
 mod sparse;
 mod storage;
 mod tracker;
+mod workload;
 
 pub use content::{
     PageContent, copy_zero, copy_zero_hash, copy_zero_hash_pages, hash_pages, is_zero, zero_mask,
@@ -33,4 +35,9 @@ pub use storage::{
 pub use tracker::{
     DirtyTracker, HarvestStats, PickedTracker, ScanMode, SoftwareBitmap, SoftwareTracker, TrackerChoice,
     TrackerError, TrackerKind, UffdTracker, pick_tracker, probe,
+};
+pub use workload::{
+    BATCH_BYTES_MAX, BATCH_PAGES_MAX, ContentMix, DIRTY_RATE_MAX_BYTES_PER_S, FaultKind, Gap, Manifest,
+    ManifestBatch, ManifestError, PageFault, Pattern, Phase, PhaseStats, STATE_BYTES_MAX, VCPUS_MAX,
+    Verifier, WorkloadError, WorkloadGuest, WorkloadOptions, WorkloadStats, fill,
 };

@@ -193,6 +193,17 @@ impl Runs {
         both
     }
 
+    /// Every page of the set that is in `window` (binary search, so that a small window of a large set is cheap).
+    #[must_use]
+    pub fn intersection_with(&self, window: Run) -> Self {
+        let first = self.runs.partition_point(|run| run.end() <= window.start);
+        let mut inside = Self::new();
+        for run in self.runs[first..].iter().take_while(|run| run.start < window.end()) {
+            inside.push(Run::between(run.start.max(window.start), run.end().min(window.end())));
+        }
+        inside
+    }
+
     /// Number of pages in the set.
     #[must_use]
     pub fn pages(&self) -> PageCount {
@@ -348,6 +359,12 @@ mod tests {
             for page in 0..230 {
                 prop_assert_eq!(a.contains(PageNumber(page)), model_a.contains(&page));
             }
+        }
+
+        #[test]
+        fn a_window_sees_what_the_intersection_does(a in any_runs(), start in 0u64..220, pages in 0u64..60) {
+            let (a, window) = (Runs::from_unsorted(a), Run::new(start, pages));
+            prop_assert_eq!(a.intersection_with(window), a.intersection(&Runs::from_run(window)));
         }
 
         #[test]

@@ -209,13 +209,25 @@ impl Storage {
         }
     }
 
-    /// Copies a page out. If its guest runs, the copy may be torn.
+    /// Copies bytes of a page out, from `offset`. If its guest runs, the copy may be torn.
+    ///
+    /// # Panics
+    /// If the page is outside storage or the bytes cross its end.
+    pub fn read_bytes(&self, page: PageNumber, offset: usize, into: &mut [u8]) {
+        assert!(into.len() <= PAGE_SIZE && offset <= PAGE_SIZE - into.len(), "a read stays inside its page");
+        // SAFETY: `page_ptr` checked the page and the assert the range; `into` is a Rust slice, which never is
+        // guest storage (the rule for racy memory), so the two do not overlap.
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.page_ptr(page).add(offset), into.as_mut_ptr(), into.len())
+        }
+    }
+
+    /// Copies a whole page out, as [`Storage::read_bytes`].
     ///
     /// # Panics
     /// If the page is outside storage.
     pub fn read_page(&self, page: PageNumber, into: &mut [u8; PAGE_SIZE]) {
-        // SAFETY: `page_ptr` checked the page; `into` is private, so the two do not overlap.
-        unsafe { std::ptr::copy_nonoverlapping(self.page_ptr(page), into.as_mut_ptr(), PAGE_SIZE) }
+        self.read_bytes(page, 0, into);
     }
 
     /// Writes `bytes` into a page at `offset`, as a guest's store does: readers at the same time may see a part.

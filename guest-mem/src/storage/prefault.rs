@@ -2,19 +2,17 @@
 
 use super::{Storage, StorageError};
 use crate::page::PAGE_SIZE;
+use crate::parallel;
 use crate::runs::{ChunkPlan, Run, Runs};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use rustix::mm::Advice;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// One call of madvise fills at most 16 MiB, so that the address space lock is never held long.
 const SLICE_PAGES: u32 = 4096;
 const SLICE_EXTENTS: usize = 64;
-/// More threads than this only fight over the kernel's zone locks.
-const THREADS_MAX: usize = 64;
 
 impl Storage {
     /// Gives every page of `runs` its memory now, so that later writes do not fault.
@@ -33,28 +31,17 @@ impl Storage {
     ) -> Result<(), StorageError> {
         runs.iter().try_for_each(|run| self.check_run(run))?;
         let plans = runs.plan_chunks(SLICE_PAGES, SLICE_EXTENTS);
-        let next = AtomicUsize::new(0);
         let first_error = OnceLock::new();
-        let work = || {
-            while let Some(plan) = plans.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if first_error.get().is_some() {
-                    return;
-                }
-                match self.prefault_chunk(runs, plan) {
-                    Ok(bytes) => progress(bytes),
-                    Err(error) => {
-                        let _ = first_error.set(error); // a later error adds nothing to the first
-                    }
+        parallel::for_each(threads, plans.len(), "prefault", |index| {
+            if first_error.get().is_some() {
+                return;
+            }
+            match self.prefault_chunk(runs, &plans[index]) {
+                Ok(bytes) => progress(bytes),
+                Err(error) => {
+                    let _ = first_error.set(error); // a later error adds nothing to the first
                 }
             }
-        };
-        let threads = threads.clamp(1, THREADS_MAX).min(plans.len().max(1));
-        thread::scope(|scope| {
-            // If a thread cannot be had, the others (at least this one) do its share.
-            for index in 1..threads {
-                let _ = thread::Builder::new().name(format!("prefault-{index}")).spawn_scoped(scope, work);
-            }
-            work();
         });
         first_error.into_inner().map_or(Ok(()), Err)
     }

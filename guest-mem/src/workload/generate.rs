@@ -1,0 +1,202 @@
+//! Page bodies by seed: the same (seed, page, version) gives the same bytes.
+//!
+//! The share of each class is a synthetic default, stated in [`ContentMix`]; the kinds follow the classes that
+//! studies of guest memory tell apart (zero, text-like, pointer-heavy, incompressible, duplicated).
+
+use super::page_format::{HEADER_BYTES, PageBytes, seal};
+use super::{ContentMix, WorkloadOptions};
+use crate::page::{PAGE_SIZE, PageNumber};
+use rand::{Rng, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use std::sync::OnceLock;
+
+const POOL_BYTES: usize = 256 * 1024;
+const BODY_BYTES: usize = PAGE_SIZE - HEADER_BYTES;
+const DUPLICATE_BODIES: u64 = 64;
+
+/// The kind of a page's body; the number is what the page header carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum PageClass {
+    Zero = 1,
+    Text = 2,
+    Pointer = 3,
+    Random = 4,
+    Duplicate = 5,
+}
+
+/// Spreads `value` over all 64 bits (the finalizer of splitmix64, by Vigna).
+pub(crate) fn mix(value: u64) -> u64 {
+    let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    value ^ (value >> 31)
+}
+
+/// The class of a page when the guest starts.
+pub(crate) fn first_class(options: &WorkloadOptions, page: PageNumber) -> PageClass {
+    let percent = mix(mix(options.seed ^ 0xC1A5) ^ page.0) % 100;
+    match options.content {
+        ContentMix::Zero => PageClass::Zero,
+        ContentMix::Random => PageClass::Random,
+        ContentMix::Text => PageClass::Text,
+        ContentMix::Pointer => PageClass::Pointer,
+        ContentMix::Duplicates => PageClass::Duplicate,
+        ContentMix::Realistic => match percent {
+            0..25 => PageClass::Zero,
+            25..70 => PageClass::Text,
+            70..80 => PageClass::Pointer,
+            80..95 => PageClass::Random,
+            _ => PageClass::Duplicate,
+        },
+    }
+}
+
+/// The class of a page once it was written: data, unless all content is to be zero.
+pub(crate) fn written_class(options: &WorkloadOptions, page: PageNumber) -> PageClass {
+    match first_class(options, page) {
+        PageClass::Zero if options.content != ContentMix::Zero => PageClass::Text,
+        class => class,
+    }
+}
+
+/// Makes the whole page, header and all. A zero class gives the zero page, whatever the version.
+pub(crate) fn page(seed: u64, page: PageNumber, version: u32, class: PageClass, bytes: &mut PageBytes) {
+    let body = &mut bytes[HEADER_BYTES..];
+    let key = mix(mix(seed ^ page.0.rotate_left(32)) ^ u64::from(version));
+    match class {
+        PageClass::Zero => return bytes.fill(0),
+        PageClass::Text => text(key, body),
+        PageClass::Pointer => pointers(key, body),
+        PageClass::Random => Xoshiro256PlusPlus::seed_from_u64(key).fill_bytes(body),
+        PageClass::Duplicate => text(mix(seed ^ (key % DUPLICATE_BODIES)), body),
+    }
+    seal(bytes, page, version, class as u8);
+}
+
+fn text(key: u64, body: &mut [u8]) {
+    let pool = text_pool();
+    let start = (key % (pool.len() - BODY_BYTES) as u64) as usize;
+    body.copy_from_slice(&pool[start..start + body.len()]);
+}
+
+/// Half pointers into one arena, a quarter small integers, a quarter zero: what object headers and trees look like.
+fn pointers(key: u64, body: &mut [u8]) {
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(key);
+    let arena = 0x0000_7F00_0000_0000 | (key & 0xFF_0000_0000);
+    for word in body.as_chunks_mut::<8>().0 {
+        let value = random.next_u64();
+        *word = match value >> 62 {
+            0 => 0,
+            1 => value & 0xFF,
+            _ => arena | (value & 0x00FF_FFF0),
+        }
+        .to_le_bytes();
+    }
+}
+
+const WORDS: &str = "the of and to in is that for it as was with be by on not he his but at are this have from or had an \
+    they which one you were all her she there would their we him been has when who will no more if out so what up said \
+    about than its into them can only other time new some could these two may first then do any like my now over such \
+    our man me even most made after also did many off before must well back through years where much your way down \
+    should because long each just state those people too mister how little good world make very year still see own \
+    work men day get here between both life being under three never know same last another while us might great go \
+    come since against right came take used himself few house american use place during high without again home around \
+    small however found mrs part school thought went say general once upon every left war don does got united number \
+    hand course water until always away public something fact less though far put head think called set almost enough \
+    end took government night yet better nothing system eyes told eye going asked later knew point next program city \
+    business give group toward days young let room order side present second possible rather given several per often \
+    error warning status request response GET POST HTTP/1.1 200 404 true false null select insert update where id name value \
+    user session 127.0.0.1 2024-11-05T12:30:00Z INFO DEBUG WARN connection timeout bytes pages cluster member device link";
+
+/// Words by rank, numbers in between: text that a fast compressor shrinks about threefold. Made once per process, outside
+/// any blackout, because [`prepare`] is called first.
+fn text_pool() -> &'static [u8] {
+    static POOL: OnceLock<Vec<u8>> = OnceLock::new();
+    POOL.get_or_init(|| {
+        let words: Vec<&str> = WORDS.split_whitespace().collect();
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(0x7E87);
+        let mut pool = Vec::with_capacity(POOL_BYTES + 32);
+        while pool.len() < POOL_BYTES {
+            let value = random.next_u64();
+            // The smaller of two draws leans to the frequent words at the front.
+            let rank =
+                ((value & 0xFFFF) as usize % words.len()).min((value >> 16 & 0xFFFF) as usize % words.len());
+            pool.extend_from_slice(words[rank].as_bytes());
+            match value >> 56 {
+                0..8 => pool.extend_from_slice(format!(" {} ", value >> 40 & 0xFFFF).as_bytes()),
+                8..24 => pool.extend_from_slice(b", "),
+                24..36 => pool.extend_from_slice(b".\n"),
+                _ => pool.push(b' '),
+            }
+        }
+        pool
+    })
+}
+
+/// Does now what would otherwise be done at the first write.
+pub(crate) fn prepare() {
+    let _ = text_pool();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Pattern;
+    use super::super::page_format::{PageState, inspect};
+    use super::*;
+
+    fn options(content: ContentMix) -> WorkloadOptions {
+        WorkloadOptions {
+            pattern: Pattern::Idle,
+            dirty_rate_bytes_per_s: 0,
+            working_set_bytes: None,
+            touched_bytes: 0,
+            content,
+            seed: 42,
+            vcpus: 1,
+        }
+    }
+
+    #[test]
+    fn every_class_makes_sound_pages_that_differ_by_version_and_page() {
+        for class in [PageClass::Text, PageClass::Pointer, PageClass::Random, PageClass::Duplicate] {
+            let make = |number, version| {
+                let mut bytes = [0; PAGE_SIZE];
+                page(42, PageNumber(number), version, class, &mut bytes);
+                assert_eq!(inspect(&bytes), PageState::Sound { page: PageNumber(number), version });
+                bytes
+            };
+            assert_eq!(make(7, 1), make(7, 1), "{class:?}");
+            assert_ne!(make(7, 1), make(7, 2), "{class:?}");
+            assert_ne!(make(7, 1), make(8, 1), "{class:?}");
+        }
+        let mut bytes = [1; PAGE_SIZE];
+        page(42, PageNumber(7), 9, PageClass::Zero, &mut bytes);
+        assert_eq!(bytes, [0; PAGE_SIZE]);
+    }
+
+    #[test]
+    fn the_realistic_mix_has_its_stated_shares() {
+        let count = |class| {
+            let of_class =
+                |page: &u64| first_class(&options(ContentMix::Realistic), PageNumber(*page)) == class;
+            (0..100_000).filter(of_class).count()
+        };
+        for (class, percent) in [
+            (PageClass::Zero, 25),
+            (PageClass::Text, 45),
+            (PageClass::Pointer, 10),
+            (PageClass::Random, 15),
+            (PageClass::Duplicate, 5),
+        ] {
+            assert!(count(class).abs_diff(percent * 1000) < 700, "{class:?}: {}", count(class));
+        }
+    }
+
+    #[test]
+    fn a_written_page_is_zero_only_in_the_all_zero_mix() {
+        for page in (0..1000).map(PageNumber) {
+            assert_ne!(written_class(&options(ContentMix::Realistic), page), PageClass::Zero);
+            assert_eq!(written_class(&options(ContentMix::Zero), page), PageClass::Zero);
+        }
+    }
+}

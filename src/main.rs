@@ -1,1 +1,54 @@
-fn main() {}
+//! `lgr`: Live Guest Relocation on the command line.
+//!
+//! Parses, calls, prints. Exit codes: 0 it worked, 1 it did not (one line says why), 2 wrong usage.
+
+mod launcher;
+mod options;
+mod output;
+mod owner;
+mod progress;
+mod receive;
+mod relocate;
+mod signals;
+mod summary;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Live Guest Relocation: moves a running guest's memory between member processes.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Move a live guest between two members, and report
+    Relocate(Box<relocate::RelocateArgs>),
+    /// Wait for a guest, take it, run it and check it
+    Receive(receive::ReceiveArgs),
+    /// Say who runs a guest
+    Owner(owner::OwnerArgs),
+    /// Print the JSON schema of a relocation report
+    Schema,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Relocate(args) => relocate::run(&args),
+        Command::Receive(args) => receive::run(&args),
+        Command::Owner(args) => owner::run(&args),
+        Command::Schema => {
+            progress::print(&format!("{:#}\n", lgr_engine::report::Report::json_schema()));
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        progress::complain(&format!("lgr: {error:#}"));
+        ExitCode::FAILURE
+    })
+}

@@ -90,6 +90,11 @@ pub trait Guest: Send {
         Experience::default()
     }
 
+    /// Why its writes are tracked in a way that is not the best, if they are.
+    fn tracker_fallback(&self) -> Option<&str> {
+        None
+    }
+
     /// How its memory can be compared after the move; `None` if it cannot.
     fn verifier(&mut self) -> Option<&mut dyn Verifier> {
         None

@@ -18,7 +18,7 @@ use crate::limit::RateLimit;
 use crate::message::{Message, Offer, stretches_of};
 use crate::owner::{CasOutcome, MemberName, OwnerRecord, OwnerVolume};
 use crate::policy::{DefaultPolicy, Limits, PassPolicy};
-use crate::report::{FinishCode, LimitsGiven, PassKind, PassReport, Report, RunsOn, Side};
+use crate::report::{Fallback, FinishCode, LimitsGiven, PassKind, PassReport, Report, RunsOn, Side};
 use crate::source::{Effect, Input, Outcome, PassSent, Source};
 
 /// Passes shorter than this tell no dirty rate.
@@ -400,6 +400,14 @@ impl<'a> Run<'a> {
         report.policy = policy.to_owned();
         report.tracker = self.guest.tracker().kind().to_string();
         report.granule = self.guest.tracker().granule_bytes();
+        if let Some(reason) = self.guest.tracker_fallback() {
+            report.fallbacks.push(Fallback {
+                side: Side::Source,
+                wanted: "userfaultfd".to_owned(),
+                used: "software".to_owned(),
+                reason: reason.to_owned(),
+            });
+        }
         report.passes = outcome.passes.iter().map(|done| self.pass_report(done)).collect();
         report.bytes_logical = Some(report.passes.iter().map(|pass| pass.bytes).sum());
         report.bytes_wire = Some(self.passes.iter().map(|(_, pass)| pass.wire_bytes()).sum());

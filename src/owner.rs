@@ -1,0 +1,29 @@
+//! `lgr owner`: who runs a guest, by the record on the shared volume.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use lgr_engine::owner::{GuestName, OwnerVolume};
+
+use crate::options::{MemberArgs, named};
+use crate::progress::print;
+
+/// Options of `lgr owner`.
+#[derive(Args, Debug)]
+pub(crate) struct OwnerArgs {
+    /// Name of the guest
+    #[arg(value_parser = named::<GuestName>)]
+    guest: GuestName,
+
+    #[command(flatten)]
+    common: MemberArgs,
+}
+
+/// Runs the subcommand.
+pub(crate) fn run(args: &OwnerArgs) -> anyhow::Result<ExitCode> {
+    let volume = OwnerVolume::open(args.common.volume_dir()?)?;
+    let record = volume.read(args.guest)?;
+    let before = record.previous_owner.map_or_else(String::new, |member| format!(", before that {member}"));
+    print(&format!("{} belongs to {} (change {}{before})\n", record.guest, record.owner, record.epoch));
+    Ok(ExitCode::SUCCESS)
+}

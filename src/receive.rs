@@ -1,0 +1,73 @@
+//! `lgr receive ADDR`: waits for a guest, takes it, runs it, checks it.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use isfc::{Address, Link, Listener};
+use lgr_engine::driver::{Cancel, DestinationOptions, receive};
+use lgr_engine::event::{Event, Observer};
+use lgr_engine::owner::{MemberName, OwnerVolume};
+use lgr_engine::report::{Report, RunsOn};
+use lgr_engine::workload::WorkloadFactory;
+
+use crate::options::{MemberArgs, member_name, named, seconds};
+use crate::{output, progress, signals};
+
+/// Options of `lgr receive`.
+#[derive(Args, Debug)]
+pub(crate) struct ReceiveArgs {
+    /// Where to listen: tcp:HOST:PORT, unix:PATH or shm:PATH
+    #[arg(value_parser = named::<Address>)]
+    address: Address,
+
+    /// Name of this member, up to 8 characters
+    #[arg(long, default_value = "MEMBERB", value_parser = member_name, value_name = "NAME")]
+    member: MemberName,
+
+    /// Do not make memory ready before the first pass
+    #[arg(long)]
+    no_prefault: bool,
+
+    /// Give up if nobody calls for so long [default: wait for ever]
+    #[arg(long, value_parser = seconds, value_name = "SECONDS")]
+    wait: Option<f64>,
+
+    /// Write the report to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<std::path::PathBuf>,
+
+    #[command(flatten)]
+    common: MemberArgs,
+}
+
+/// Runs the subcommand.
+pub(crate) fn run(args: &ReceiveArgs) -> anyhow::Result<ExitCode> {
+    signals::follow_parent(args.common.supervised)?;
+    let cancel = signals::cancel_on_ctrl_c()?;
+    let observer = progress::observer(args.common.progress);
+    let report = serve(args, &cancel, &*observer)?;
+    output::deliver(&report, args.json.as_deref(), args.common.progress, &*observer)?;
+    Ok(exit_code(&report))
+}
+
+fn serve(args: &ReceiveArgs, cancel: &Cancel, observer: &dyn Observer) -> anyhow::Result<Report> {
+    let volume = OwnerVolume::open(args.common.volume_dir()?)?;
+    let listener = Listener::bind(&args.address)?;
+    observer.event(Event::Listening { address: listener.address().to_string() });
+    let patience = args.wait.map(Duration::from_secs_f64);
+    let refused = |text: String| observer.event(Event::Note { text: format!("caller refused: {text}") });
+    let endpoints = listener.accept(patience, &|| cancel.is_requested(), &refused)?;
+    drop(listener);
+    let link = Link::start(endpoints, args.common.link_options())?;
+    observer.event(output::connected(&link));
+    let mut factory = WorkloadFactory::new(!args.no_prefault);
+    let options = DestinationOptions { member: args.member, faults: args.common.fault.clone() };
+    Ok(receive(&mut factory, &link, &volume, &options, observer, cancel))
+}
+
+/// 0 if the guest came and is whole.
+fn exit_code(report: &Report) -> ExitCode {
+    let came = report.runs_on == RunsOn::Destination;
+    ExitCode::from(u8::from(!(came && report.verified != Some(false))))
+}

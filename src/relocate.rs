@@ -1,0 +1,190 @@
+//! `lgr relocate`: moves a guest to a member started for it, or with `--to` to one that waits.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use guest_mem::{MemoryAvailable, MemoryNeed, Storage, StorageOptions, check_fits};
+use isfc::{Address, Link, Medium, Share};
+use lgr_engine::driver::{Cancel, SourceOptions, relocate};
+use lgr_engine::event::{Event, Observer};
+use lgr_engine::guest::Guest;
+use lgr_engine::limit::RateLimit;
+use lgr_engine::owner::{MemberName, OwnerVolume};
+use lgr_engine::report::{Report, RunsOn, Side};
+use lgr_engine::workload::{OVERHEAD_BYTES, Workload};
+use serde::Serialize;
+
+use crate::options::{GuestArgs, LimitArgs, MemberArgs, member_name, named, seconds};
+use crate::{launcher, output, progress, signals};
+
+/// Options of `lgr relocate`.
+#[derive(Args, Clone, Debug, Serialize)]
+pub(crate) struct RelocateArgs {
+    /// Move it to the member that waits there (`lgr receive`) [default: start one on this machine]
+    #[arg(long, value_parser = named::<Address>, value_name = "ADDR")]
+    #[serde(skip)]
+    pub(crate) to: Option<Address>,
+
+    /// What carries the queues when the member is started here: tcp, unix or shm
+    #[arg(long, default_value = "tcp", value_parser = named::<Medium>, conflicts_with = "to", value_name = "MEDIUM")]
+    pub(crate) medium: Medium,
+
+    /// Device queues of the link
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u8).range(1..=16), value_name = "N")]
+    pub(crate) queues: u8,
+
+    /// Do not make memory ready at a member started here
+    #[arg(long)]
+    pub(crate) no_prefault: bool,
+
+    /// Hash live memory on its way too, not only memory that stands still
+    #[arg(long)]
+    pub(crate) hash_live: bool,
+
+    /// Do not compare the memory after the move
+    #[arg(long)]
+    pub(crate) no_verify: bool,
+
+    /// How long the guest runs before the move
+    #[arg(long, default_value_t = 0.5, value_parser = seconds, value_name = "SECONDS")]
+    pub(crate) run_before: f64,
+
+    /// How long the guest runs after the move, before it is checked
+    #[arg(long, default_value_t = 0.5, value_parser = seconds, value_name = "SECONDS")]
+    pub(crate) run_after: f64,
+
+    /// Relocate so many times, a new guest each, and sum up
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000), conflicts_with = "to", value_name = "N")]
+    #[serde(skip)]
+    pub(crate) runs: u32,
+
+    /// Name of this member, up to 8 characters
+    #[arg(long, default_value = "MEMBERA", value_parser = member_name, value_name = "NAME")]
+    pub(crate) member: MemberName,
+
+    /// Write the report to this file, as JSON (an array with --runs)
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub(crate) json: Option<PathBuf>,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) guest: GuestArgs,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) limits: LimitArgs,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) common: MemberArgs,
+}
+
+/// Runs the subcommand.
+pub(crate) fn run(args: &RelocateArgs) -> anyhow::Result<ExitCode> {
+    signals::follow_parent(args.common.supervised)?;
+    // Refused before anything starts.
+    args.guest.workload().check(args.guest.memory)?;
+    let cancel = signals::cancel_on_ctrl_c()?;
+    let observer = progress::observer(args.common.progress);
+    let Some(address) = &args.to else {
+        return launcher::run(args, &cancel, &*observer);
+    };
+    let report = move_to(address, args, &cancel, &*observer)?;
+    output::deliver(&report, args.json.as_deref(), args.common.progress, &*observer)?;
+    Ok(exit_code(&report))
+}
+
+/// Refuses a guest that does not fit, with the sum. `members` of the two sides are on this machine.
+pub(crate) fn check_memory(args: &RelocateArgs, members: u64) -> anyhow::Result<()> {
+    let touched = args.guest.touched_bytes();
+    let need = MemoryNeed {
+        source_touched_bytes: touched,
+        destination_touched_bytes: touched * (members - 1),
+        overhead_bytes: OVERHEAD_BYTES * members,
+    };
+    check_fits(&need, &MemoryAvailable::read()?)?;
+    Ok(())
+}
+
+fn move_to(
+    address: &Address,
+    args: &RelocateArgs,
+    cancel: &Cancel,
+    observer: &dyn Observer,
+) -> anyhow::Result<Report> {
+    check_memory(args, 1)?;
+    let options = StorageOptions { len_bytes: args.guest.memory, backing: args.guest.backing };
+    let storage = Arc::new(Storage::create(&options)?);
+    let volume = OwnerVolume::open(args.common.volume_dir()?)?;
+    let record = volume.create(args.guest.guest, args.member)?;
+    // Called first: nobody wants to wait for a guest to be built and then hear that nobody listens.
+    let shares = [Share { number: 0, memfd: storage.fd() }];
+    let endpoints = isfc::connect(address, usize::from(args.queues), &shares)?;
+    let link = Link::start(endpoints, args.common.link_options())?;
+    observer.event(output::connected(&link));
+    let mut guest = build(&storage, args, observer)?;
+    guest.resume()?;
+    observer.event(Event::Running { side: Side::Source });
+    run_before(Duration::from_secs_f64(args.run_before), cancel);
+    let options = source_options(args);
+    let mut report = relocate(&mut guest, &link, &volume, &record, options, observer, cancel);
+    report.options = options_given(args).context("options as JSON")?;
+    Ok(report)
+}
+
+fn build(storage: &Arc<Storage>, args: &RelocateArgs, observer: &dyn Observer) -> anyhow::Result<Workload> {
+    let (done, total_bytes) = (AtomicU64::new(0), args.guest.touched_bytes());
+    let tell = |bytes: u64| {
+        let done_bytes = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        // A line for every 2 MiB would cost more than filling them.
+        if done_bytes.is_multiple_of(64 << 20) || done_bytes == total_bytes {
+            let what = "building the guest".to_owned();
+            observer.event(Event::Preparing { side: Side::Source, what, done_bytes, total_bytes });
+        }
+    };
+    Ok(Workload::build(storage.clone(), args.guest.workload(), args.guest.tracker, &tell)?)
+}
+
+fn run_before(time: Duration, cancel: &Cancel) {
+    let started = std::time::Instant::now();
+    while started.elapsed() < time && !cancel.is_requested() {
+        std::thread::sleep((time.saturating_sub(started.elapsed())).min(Duration::from_millis(20)));
+    }
+}
+
+fn source_options(args: &RelocateArgs) -> SourceOptions {
+    let rate = args.limits.rate_limit.and_then(std::num::NonZeroU64::new);
+    SourceOptions {
+        limits: args.limits.limits(),
+        rate_limit: rate.map_or_else(RateLimit::unlimited, RateLimit::new),
+        hash_live: args.hash_live,
+        verify: !args.no_verify,
+        run_after: Duration::from_secs_f64(args.run_after),
+        faults: args.common.fault.clone(),
+        ..SourceOptions::new(args.member)
+    }
+}
+
+fn options_given(
+    args: &RelocateArgs,
+) -> serde_json::Result<std::collections::BTreeMap<String, serde_json::Value>> {
+    serde_json::from_value(serde_json::to_value(args)?)
+}
+
+/// 0 if the guest was moved and is whole.
+pub(crate) fn exit_code(report: &Report) -> ExitCode {
+    let moved = report.runs_on == RunsOn::Destination;
+    ExitCode::from(u8::from(!(moved && is_whole(report))))
+}
+
+/// The guest was compared and is whole, or was not to be compared.
+pub(crate) fn is_whole(report: &Report) -> bool {
+    let asked = report.options.get("no_verify") != Some(&serde_json::Value::Bool(true));
+    report.verified.unwrap_or(!asked)
+}

@@ -113,6 +113,8 @@ pub struct PhaseStats {
     pub ticks: u64,
     /// Median gap in nanoseconds.
     pub p50_ns: u64,
+    /// 90th percentile in nanoseconds.
+    pub p90_ns: u64,
     /// 99th percentile in nanoseconds.
     pub p99_ns: u64,
     /// 99.9th percentile in nanoseconds.
@@ -164,6 +166,7 @@ impl WorkloadStats {
         let phase = |phase: Phase| PhaseStats {
             ticks: gaps[phase.index()].len(),
             p50_ns: gaps[phase.index()].value_at_quantile(0.5),
+            p90_ns: gaps[phase.index()].value_at_quantile(0.9),
             p99_ns: gaps[phase.index()].value_at_quantile(0.99),
             p999_ns: gaps[phase.index()].value_at_quantile(0.999),
             max_ns: gaps[phase.index()].max(),

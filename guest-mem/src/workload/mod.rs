@@ -10,6 +10,7 @@
 //! The vCPUs write at a rate asked for, whatever the relocation does to them (open loop); intended and achieved bytes are
 //! both counted. Each writes its own share of the working set, so a page has one writer and its version only grows.
 
+mod alone;
 mod clock;
 mod control;
 mod error;
@@ -38,4 +39,10 @@ pub use state::STATE_BYTES_MAX;
 pub use verify::{FaultKind, PageFault, Verifier};
 
 #[cfg(test)]
-mod tests;
+mod guest_tests;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod vcpu_tests;
+#[cfg(test)]
+mod verify_tests;

@@ -56,7 +56,6 @@ const PATTERNS: [(&str, Pattern); 9] = [
 
 impl Pattern {
     /// Every pattern, in the order of the documentation.
-    #[must_use]
     pub fn all() -> impl Iterator<Item = Self> {
         PATTERNS.iter().map(|(_, pattern)| *pattern)
     }

@@ -94,6 +94,23 @@ impl Verifier {
         Ok(Self { machine, touched, compared: Mutex::default() })
     }
 
+    pub(super) fn touched(&self) -> &Runs {
+        &self.touched
+    }
+
+    pub(super) fn bytes_of(&self, run: Run) -> &[u8] {
+        stopped_bytes(&self.machine.storage, run)
+    }
+
+    /// A vCPU found the page bad when it first wrote to it.
+    pub(super) fn found_bad(&self, page: PageNumber) -> bool {
+        self.machine.ledger.entry(page).found_bad()
+    }
+
+    pub(super) fn is_rewritten(&self, page: PageNumber) -> bool {
+        self.machine.ledger.entry(page).is_written()
+    }
+
     /// Compares the pages of one batch; gives the bad ones, at most 4096 of them.
     ///
     /// # Errors

@@ -2,6 +2,8 @@
 //!
 //! Parses, calls, prints. Exit codes: 0 it worked, 1 it did not (one line says why), 2 wrong usage.
 
+mod bench;
+mod doctor;
 mod launcher;
 mod options;
 mod output;
@@ -11,6 +13,7 @@ mod receive;
 mod relocate;
 mod signals;
 mod summary;
+mod table;
 mod units;
 
 use std::process::ExitCode;
@@ -31,6 +34,11 @@ enum Command {
     Relocate(Box<relocate::RelocateArgs>),
     /// Wait for a guest, take it, run it and check it
     Receive(receive::ReceiveArgs),
+    /// Show what this machine offers a relocation, and what is used in place of what is missing
+    Doctor(doctor::Args),
+    /// Measure the limits of this machine: its memory, and raw bytes through a medium
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// Say who runs a guest
     Owner(owner::OwnerArgs),
     /// Print the JSON schema of a relocation report
@@ -41,6 +49,8 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Relocate(args) => relocate::run(&args),
         Command::Receive(args) => receive::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Bench(command) => bench::run(&command),
         Command::Owner(args) => owner::run(&args),
         Command::Schema => {
             progress::print(&format!("{:#}\n", lgr_engine::report::Report::json_schema()));

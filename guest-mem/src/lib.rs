@@ -23,7 +23,7 @@ mod tracker;
 mod workload;
 
 pub use content::{
-    PageContent, copy_zero, copy_zero_hash, copy_zero_hash_pages, hash_pages, is_zero, zero_mask,
+    PageContent, copy_zero, copy_zero_hash, copy_zero_hash_pages, hash_page, hash_pages, is_zero, zero_mask,
     zero_page_hash, zero_pages,
 };
 pub use page::{PAGE_SIZE, PageCount, PageNumber};

@@ -2,15 +2,18 @@
 //!
 //! Everything here may be pointed at storage whose guest runs, so it reads through raw pointers, each byte once (the
 //! rule for racy memory, see [`Storage`](crate::Storage)). What it tells about such a page is a hint until the dirty tracker says that the
-//! page was not written. [`copy_zero_hash`] makes the answer consistent with what is sent: it hashes the private copy.
+//! page was not written. [`copy_zero_hash`] makes the answer consistent with what is sent: it hashes what it copied.
 //!
 //! ```text
-//!   storage ──one read──▶ private page (L1) ──xxh3──▶ hash
-//!                 └─ OR of all vectors ──▶ zero?
+//!   storage ──one load──▶ vector ──store──▶ private page
+//!                            ├─── OR ─────▶ zero?
+//!                            └─── xxh3 ───▶ hash            (without AVX2: xxh3 over the private page)
 //! ```
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod page_hash;
 mod portable;
 
 use crate::page::PAGE_SIZE;
@@ -95,6 +98,12 @@ pub unsafe fn zero_pages(first: *const u8, pages: usize, mut found: impl FnMut(u
 /// `src` must be valid for reads of a page. Others may write it at the same time; then `dst` may be torn, but the
 /// answer is true of `dst`.
 pub unsafe fn copy_zero_hash(src: *const u8, dst: &mut [u8]) -> PageContent {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        let dst = Some(one_page(src, dst));
+        // SAFETY: AVX2 was detected and `one_page` checked the alignment; the rest is the caller's promise.
+        return unsafe { page_hash::page::<true>(src, dst) };
+    }
     // SAFETY: the caller's promise.
     let zero = unsafe { copy_zero(src, dst) };
     PageContent { zero, hash: if zero { zero_page_hash() } else { xxh3_64(dst) } }
@@ -108,8 +117,7 @@ pub unsafe fn copy_zero_hash(src: *const u8, dst: &mut [u8]) -> PageContent {
 /// # Safety
 /// As for [`copy_zero_hash`].
 pub unsafe fn copy_zero(src: *const u8, dst: &mut [u8]) -> bool {
-    let dst: &mut [u8; PAGE_SIZE] = dst.try_into().expect("the copy of a page is one page long");
-    assert!(src.addr().is_multiple_of(PAGE_SIZE), "a page starts at a page boundary");
+    let dst = one_page(src, dst);
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
         // SAFETY: AVX2 was detected and the page is aligned; the rest is the caller's promise.
@@ -119,8 +127,24 @@ pub unsafe fn copy_zero(src: *const u8, dst: &mut [u8]) -> bool {
     unsafe { portable::copy_page_zero(src, dst) }
 }
 
-/// As [`copy_zero_hash`] for as many pages as `dst` holds, page by page, so that each copy is hashed while it is in
-/// the first-level cache. The answers replace what was in `contents`.
+/// Checks both sides of a copy of one page.
+fn one_page(src: *const u8, dst: &mut [u8]) -> &mut [u8; PAGE_SIZE] {
+    assert!(src.addr().is_multiple_of(PAGE_SIZE), "a page starts at a page boundary");
+    dst.try_into().expect("the copy of a page is one page long")
+}
+
+/// The hash of one page of a private buffer, or of storage whose guest is stopped: xxh3, 64 bit, seed 0.
+#[must_use]
+pub fn hash_page(bytes: &[u8; PAGE_SIZE]) -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: AVX2 was detected, and a reference is valid for reads and not written by others.
+        return unsafe { page_hash::page::<false>(bytes.as_ptr(), None) }.hash;
+    }
+    xxh3_64(bytes)
+}
+
+/// As [`copy_zero_hash`] for as many pages as `dst` holds, page by page. The answers replace what was in `contents`.
 ///
 /// # Panics
 /// If `dst` is not whole pages or `src` is not at a page boundary.
@@ -145,7 +169,7 @@ pub fn hash_pages(bytes: &[u8], hashes: &mut Vec<u64>) {
     let (pages, rest) = bytes.as_chunks::<PAGE_SIZE>();
     assert!(rest.is_empty(), "whole pages");
     hashes.clear();
-    hashes.extend(pages.iter().map(|page| xxh3_64(page)));
+    hashes.extend(pages.iter().map(hash_page));
 }
 
 #[cfg(test)]

@@ -70,6 +70,26 @@ fn the_fused_pass_agrees_with_plain_hashing() {
 
 proptest! {
     #[test]
+    fn page_hashes_are_those_of_xxh3_on_every_path(seed in any::<u64>(), keep in 0usize..PAGE_SIZE) {
+        let mut page = [0u8; PAGE_SIZE];
+        let mut value = seed;
+        for word in page[..keep].as_chunks_mut::<8>().0 {
+            value = value.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29) ^ seed;
+            *word = value.to_le_bytes();
+        }
+        let (storage, mut copy) = (storage_with(&[(0, page)]), [1; PAGE_SIZE]);
+        // SAFETY: the page is inside storage.
+        let content = unsafe { copy_zero_hash(storage.as_ptr(), &mut copy) };
+        prop_assert_eq!(content.hash, xxh3_64(&page));
+        prop_assert_eq!(content.zero, page.iter().all(|byte| *byte == 0));
+        prop_assert_eq!(copy, page);
+        prop_assert_eq!(hash_page(&page), xxh3_64(&page));
+        let mut hashes = Vec::new();
+        hash_pages(&[page, page].concat(), &mut hashes);
+        prop_assert_eq!(hashes, [xxh3_64(&page); 2]);
+    }
+
+    #[test]
     fn any_address_and_length_are_tested_rightly(
         bytes in prop::collection::vec(prop::sample::select(&[0u8, 0, 0, 0, 0, 0, 0, 1][..]), 0..300), skip in 0usize..20,
     ) {

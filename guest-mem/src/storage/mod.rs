@@ -23,11 +23,13 @@ use crate::page::{PAGE_SIZE, PageCount, PageNumber};
 use crate::runs::{Run, Runs};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
-use rustix::mm::Advice;
+use rustix::mm::{Advice, MapFlags, ProtFlags};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Smallest storage that can be created.
 pub const STORAGE_BYTES_MIN: u64 = 1 << 20;
@@ -47,6 +49,38 @@ pub enum Backing {
     Thp,
     /// 2 MiB pages from the hugetlb pool, reserved when storage is created.
     HugeTlb,
+}
+
+impl Backing {
+    /// Whether the kernel is set up to give these pages now.
+    ///
+    /// # Errors
+    /// Why not, and how to change that. Storage on [`Backing::Thp`] then still works, with 4 KiB pages.
+    pub fn available(self) -> Result<(), String> {
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        match self {
+            Self::Small => Ok(()),
+            Self::Thp => {
+                let path = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
+                let setting = read(path);
+                let off = setting.is_empty() || setting.contains("[never]") || setting.contains("[deny]");
+                if off {
+                    Err(format!("huge pages for shared memory are off: write 'advise' to {path}"))
+                } else {
+                    Ok(())
+                }
+            }
+            Self::HugeTlb => {
+                let path = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
+                let free: u64 = read(path).trim().parse().unwrap_or(0);
+                if free == 0 {
+                    Err("no free huge pages of 2 MiB: set vm.nr_hugepages with sysctl".to_owned())
+                } else {
+                    Ok(())
+                }
+            }
+        }
+    }
 }
 
 impl fmt::Display for Backing {
@@ -105,8 +139,11 @@ impl StorageOptions {
 #[derive(Debug)]
 pub struct Storage {
     map: MmapRaw,
+    /// Where storage begins in the mapping.
+    start: usize,
     memfd: OwnedFd,
     options: StorageOptions,
+    releases: AtomicU64,
 }
 
 impl Storage {
@@ -118,34 +155,28 @@ impl Storage {
     pub fn create(options: &StorageOptions) -> Result<Self, StorageError> {
         options.check()?;
         let memfd = sealed_memfd(options)?;
-        let len = usize::try_from(options.len_bytes)
-            .map_err(|_| StorageError::SizeOutOfRange { len_bytes: options.len_bytes })?;
-        let map = MmapOptions::new().len(len).map_raw(&memfd).map_err(|source| match options.backing {
-            Backing::HugeTlb => {
-                StorageError::NoHugePages { pages: options.len_bytes / HUGE_PAGE_SIZE, source }
-            }
-            Backing::Small | Backing::Thp => StorageError::Create { step: "mmap", source },
-        })?;
+        let (map, start) = map_storage(&memfd, options)?;
         let advice = match options.backing {
             Backing::Small => Some(Advice::LinuxNoHugepage), // else a kernel set to "always" would blur dirty tracking
             Backing::Thp => Some(Advice::LinuxHugepage),
             Backing::HugeTlb => None,
         };
         if let Some(advice) = advice {
+            let len = options.len_bytes as usize;
             // SAFETY: the range is exactly our own fresh mapping, and advice changes no content.
-            let advised = unsafe { rustix::mm::madvise(map.as_mut_ptr().cast(), len, advice) };
+            let advised = unsafe { rustix::mm::madvise(map.as_mut_ptr().add(start).cast(), len, advice) };
             // A kernel built without huge pages does not know the advice, which then is not needed either.
             if let (Err(errno), Backing::Thp) = (advised, options.backing) {
                 return Err(StorageError::Create { step: "madvise(MADV_HUGEPAGE)", source: errno.into() });
             }
         }
-        Ok(Self { map, memfd, options: *options })
+        Ok(Self { map, start, memfd, options: *options, releases: AtomicU64::new(0) })
     }
 
     /// Address of the first byte, for raw pointers only (the rule for racy memory).
     #[must_use]
     pub fn as_ptr(&self) -> *mut u8 {
-        self.map.as_mut_ptr()
+        self.map.as_mut_ptr().wrapping_add(self.start)
     }
 
     /// Size in bytes.
@@ -269,6 +300,7 @@ impl Storage {
     /// # Errors
     /// [`StorageError::OutOfRange`], or [`StorageError::Release`] if the kernel refuses.
     pub fn release(&self, runs: &Runs) -> Result<(), StorageError> {
+        self.releases.fetch_add(1, Ordering::SeqCst);
         for run in runs {
             self.check_run(run)?;
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
@@ -276,6 +308,12 @@ impl Storage {
                 .map_err(|errno| StorageError::Release { source: errno.into() })?;
         }
         Ok(())
+    }
+
+    /// How often [`Storage::release`] was called. Unchanged, and with [`Storage::resident_bytes`] unchanged, the
+    /// touched pages are still the same.
+    pub(crate) fn releases(&self) -> u64 {
+        self.releases.load(Ordering::SeqCst)
     }
 
     /// Bytes of memory (or swap) that storage takes now.
@@ -301,6 +339,40 @@ fn sealed_memfd(options: &StorageOptions) -> Result<OwnedFd, StorageError> {
     rustix::fs::fcntl_add_seals(&memfd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
         .map_err(create("fcntl(F_ADD_SEALS)"))?;
     Ok(memfd)
+}
+
+/// Maps all of the memfd; gives the mapping and where in it storage begins.
+fn map_storage(memfd: &OwnedFd, options: &StorageOptions) -> Result<(MmapRaw, usize), StorageError> {
+    let (len, huge) = (options.len_bytes as usize, HUGE_PAGE_SIZE as usize);
+    let create = |source| StorageError::Create { step: "mmap", source };
+    match options.backing {
+        Backing::Small => MmapOptions::new().len(len).map_raw(memfd).map(|map| (map, 0)).map_err(create),
+        Backing::HugeTlb => {
+            MmapOptions::new().len(len).map_raw(memfd).map(|map| (map, 0)).map_err(|source| {
+                StorageError::NoHugePages { pages: options.len_bytes / HUGE_PAGE_SIZE, source }
+            })
+        }
+        Backing::Thp => {
+            // The kernel joins only what is aligned both in the file and in memory, and does not see to that itself.
+            // So a stretch of addresses is reserved first, and its aligned part is used.
+            let reserved = MmapOptions::new().len(len + huge).no_reserve_swap().map_anon().map_err(create)?;
+            let reserved = MmapRaw::from(reserved);
+            let start = reserved.as_ptr().addr().next_multiple_of(huge) - reserved.as_ptr().addr();
+            // SAFETY: the target lies inside our own reservation, of which nothing was handed out yet, and which unmaps
+            // it when it is dropped.
+            let mapped = unsafe {
+                rustix::mm::mmap(
+                    reserved.as_mut_ptr().add(start).cast(),
+                    len,
+                    ProtFlags::READ | ProtFlags::WRITE,
+                    MapFlags::SHARED | MapFlags::FIXED,
+                    memfd,
+                    0,
+                )
+            };
+            mapped.map(|_| (reserved, start)).map_err(|errno| create(errno.into()))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -79,6 +79,7 @@ fn nobody_can_shrink_storage_under_its_mapping() {
 fn transparent_huge_pages_keep_content_and_report_their_granule() {
     let storage = Storage::create(&StorageOptions { len_bytes: 8 * MIB, backing: Backing::Thp }).unwrap();
     assert_eq!(storage.granule_bytes(), HUGE_PAGE_SIZE);
+    assert_eq!(storage.as_ptr().addr() as u64 % HUGE_PAGE_SIZE, 0);
     storage.write_page(PageNumber(600), &[9; PAGE_SIZE]);
     assert!(storage.touched().unwrap().contains(PageNumber(600)));
 }

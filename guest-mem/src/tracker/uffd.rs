@@ -26,6 +26,7 @@ struct Active {
     scanner: Scanner,
 }
 
+pub static FD: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(0);
 impl UffdTracker {
     /// A tracker for `storage`; takes nothing until started. At each harvest it picks the [`ScanMode`] that
     /// fits the machine, as swap may be turned on meanwhile.
@@ -38,6 +39,11 @@ impl UffdTracker {
     #[must_use]
     pub fn with_scan_mode(storage: Arc<Storage>, mode: ScanMode) -> Self {
         Self { storage, fixed_mode: Some(mode), active: None }
+    }
+
+    fn learn_touched(&mut self) -> Result<(), TrackerError> {
+        let active = self.active.as_mut().ok_or(TrackerError::NotStarted)?;
+        active.scanner.learn_touched(&self.storage)
     }
 
     fn range(&self) -> (u64, u64) {
@@ -53,6 +59,7 @@ impl UffdTracker {
         let (start, len) = self.range();
         uffd.register(start, len)
             .map_err(|source| TrackerError::Register { step: "ioctl(UFFDIO_REGISTER)", source })?;
+        FD.store(uffd.raw(), std::sync::atomic::Ordering::SeqCst);
         Ok(Active { uffd, scanner: Scanner::open()? })
     }
 }
@@ -70,7 +77,8 @@ impl DirtyTracker for UffdTracker {
         self.stop();
         self.active = Some(self.register()?);
         // The first scan arms every page that exists; pages that come later are born as written.
-        match self.harvest(&mut Runs::new()) {
+        let armed = self.learn_touched().and_then(|()| self.harvest(&mut Runs::new()));
+        match armed {
             Ok(_) => Ok(()),
             Err(error) => {
                 self.stop();

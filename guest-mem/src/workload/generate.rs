@@ -67,7 +67,7 @@ pub(crate) fn page(seed: u64, page: PageNumber, version: u32, class: PageClass, 
         PageClass::Zero => return bytes.fill(0),
         PageClass::Text => text(key, body),
         PageClass::Pointer => pointers(key, body),
-        PageClass::Random => Xoshiro256PlusPlus::seed_from_u64(key).fill_bytes(body),
+        PageClass::Random => random(key, body),
         PageClass::Duplicate => text(mix(seed ^ (key % DUPLICATE_BODIES)), body),
     }
     seal(bytes, page, version, class as u8);
@@ -79,18 +79,31 @@ fn text(key: u64, body: &mut [u8]) {
     body.copy_from_slice(&pool[start..start + body.len()]);
 }
 
+/// Word `index` of a stream that no compressor shrinks: a multiplication of 128 bits per word, as in wyhash. Words do not
+/// depend on each other, so the processor makes several at a time.
+#[inline]
+fn random_word(key: u64, index: u64) -> u64 {
+    let state = key.wrapping_add(index.wrapping_mul(0xA076_1D64_78BD_642F));
+    let product = u128::from(state) * u128::from(state ^ 0xE703_7ED1_A0B4_28DB);
+    product as u64 ^ (product >> 64) as u64
+}
+
+fn random(key: u64, body: &mut [u8]) {
+    for (word, index) in body.as_chunks_mut::<8>().0.iter_mut().zip(1..) {
+        *word = random_word(key, index).to_le_bytes();
+    }
+}
+
 /// Half pointers into one arena, a quarter small integers, a quarter zero: what object headers and trees look like.
 fn pointers(key: u64, body: &mut [u8]) {
-    let mut random = Xoshiro256PlusPlus::seed_from_u64(key);
     let arena = 0x0000_7F00_0000_0000 | (key & 0xFF_0000_0000);
-    for word in body.as_chunks_mut::<8>().0 {
-        let value = random.next_u64();
-        *word = match value >> 62 {
-            0 => 0,
-            1 => value & 0xFF,
-            _ => arena | (value & 0x00FF_FFF0),
-        }
-        .to_le_bytes();
+    // Tables in place of branches, which random words would always mispredict.
+    let kept = [0, 0xFF, 0x00FF_FFF0, 0x00FF_FFF0];
+    let added = [0, 0, arena, arena];
+    for (word, index) in body.as_chunks_mut::<8>().0.iter_mut().zip(1..) {
+        let value = random_word(key, index);
+        let kind = (value >> 62) as usize;
+        *word = (value & kept[kind] | added[kind]).to_le_bytes();
     }
 }
 

@@ -3,14 +3,14 @@
 //! ```text
 //!   0        8        16      20    21    22       24         32                        4096
 //!   ├ magic ─┼ page # ┼version┼class┼flags┼reserved┼ checksum ┼────────── body ──────────┤
-//!                                                  checksum = xxh3(body, seed = xxh3(bytes 0..24))
+//!                                    checksum = xxh3 (64 bit) of the page with zeroes in the place of the checksum
 //! ```
 //!
 //! Version 0 is not written as a header: it is the page that is all zero. A page that moved to the wrong place
 //! carries another number, a stale one a lower version, a torn one a wrong checksum.
 
+use crate::content::hash_page;
 use crate::page::{PAGE_SIZE, PageNumber};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -19,7 +19,8 @@ pub(crate) type PageBytes = [u8; PAGE_SIZE];
 
 /// Bytes of the header.
 pub(crate) const HEADER_BYTES: usize = 32;
-const CHECKED_BYTES: usize = 24;
+/// Where the checksum begins.
+const CHECKSUM_AT: usize = 24;
 const MAGIC: u64 = u64::from_le_bytes(*b"LGRPAGE1");
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -63,12 +64,14 @@ pub(crate) fn seal(bytes: &mut PageBytes, page: PageNumber, version: u32, class:
         checksum: 0.into(),
     };
     bytes[..HEADER_BYTES].copy_from_slice(header.as_bytes());
-    let checksum = checksum(bytes);
-    bytes[CHECKED_BYTES..HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
+    let checksum = hash_page(bytes);
+    bytes[CHECKSUM_AT..HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
 }
 
 fn checksum(bytes: &PageBytes) -> u64 {
-    xxh3_64_with_seed(&bytes[HEADER_BYTES..], xxh3_64(&bytes[..CHECKED_BYTES]))
+    let mut bytes = *bytes;
+    bytes[CHECKSUM_AT..HEADER_BYTES].fill(0);
+    hash_page(&bytes)
 }
 
 /// Looks at a private copy of a page (or at one whose guest is stopped).
@@ -103,12 +106,12 @@ mod tests {
 
     #[test]
     fn the_header_is_pinned() {
-        assert_eq!(sealed()[..CHECKED_BYTES], *b"LGRPAGE1\x34\x12\0\0\0\0\0\0\x07\0\0\0\x03\0\0\0");
-        let checksum = u64::from_le_bytes(sealed()[CHECKED_BYTES..HEADER_BYTES].try_into().unwrap());
+        assert_eq!(sealed()[..CHECKSUM_AT], *b"LGRPAGE1\x34\x12\0\0\0\0\0\0\x07\0\0\0\x03\0\0\0");
+        let checksum = u64::from_le_bytes(sealed()[CHECKSUM_AT..HEADER_BYTES].try_into().unwrap());
         assert_eq!(checksum, CHECKSUM_OF_SEALED);
     }
 
-    const CHECKSUM_OF_SEALED: u64 = 9_618_375_341_382_477_495;
+    const CHECKSUM_OF_SEALED: u64 = 15_115_387_248_583_907_442;
 
     #[test]
     fn a_sealed_page_is_sound_and_any_changed_byte_makes_it_torn() {

@@ -14,14 +14,13 @@ use super::ledger::{Entry, VERSION_MASK};
 use super::machine::Machine;
 use super::manifest::{ManifestBatch, ManifestError, stopped_bytes};
 use super::page_format::{PageBytes, PageState, inspect};
-use crate::content::zero_page_hash;
+use crate::content::{hash_page, zero_page_hash};
 use crate::page::{PAGE_SIZE, PageCount, PageNumber};
 use crate::parallel;
 use crate::runs::{Run, Runs};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use xxhash_rust::xxh3::xxh3_64;
 
 /// Pages that one thread compares at a time.
 const PIECE_PAGES: u64 = 512;
@@ -185,7 +184,7 @@ fn judge_page(
 ) -> Option<PageFault> {
     let state = || bytes.map_or(PageState::Zero, inspect);
     if !entry.is_written() {
-        let found_hash = bytes.map_or_else(zero_page_hash, |bytes| xxh3_64(bytes));
+        let found_hash = bytes.map_or_else(zero_page_hash, hash_page);
         return (found_hash != hash).then(|| fault(page, state(), version, FaultKind::Torn));
     }
     let expected = if entry.is_freed() { entry.writes() } else { version.wrapping_add(entry.writes()) };

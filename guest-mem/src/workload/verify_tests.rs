@@ -166,3 +166,22 @@ fn a_batch_that_does_not_fit_is_refused() {
     assert!(verifier.verify_batch(&batch(Run::new(0, 2), 1)).is_err());
     assert!(verifier.verify_batch(&batch(Run::new(0, 0), 0)).is_err());
 }
+
+#[test]
+fn a_guest_alone_finds_what_is_broken_in_itself() {
+    let options = super::WorkloadOptions { content: ContentMix::Text, ..options(Pattern::SmallUpdates) };
+    let storage = filled(&options);
+    let check = |ticks: u64| {
+        let machine = machine(&storage, options);
+        tick(&machine, ticks);
+        Verifier::new(Arc::new(machine)).unwrap().verify_alone()
+    };
+    let (pages, faults) = check(ALL_WRITTEN);
+    assert_eq!((pages.bytes(), faults), (options.touched_bytes, vec![]));
+    storage.write_bytes(PageNumber(3), 1000, b"torn");
+    storage.write_page(PageNumber(4), &page(&storage, 5));
+    for ticks in [NONE_WRITTEN, 10 * ALL_WRITTEN] {
+        let bad: Vec<u64> = kinds(&check(ticks).1).iter().map(|(page, _)| *page).collect();
+        assert_eq!(bad, [3, 4], "{ticks}");
+    }
+}

@@ -138,25 +138,10 @@ impl Scanner {
             let slice_end = end.min((at / slice_bytes + 1) * slice_bytes);
             let (found, walk_end) = self
                 .pagemap
-                .scan(
-                    if std::env::var_os("UWP").is_some() {
-                        Query { flags: PM_SCAN_CHECK_WPASYNC, ..query }
-                    } else {
-                        query
-                    },
-                    at,
-                    slice_end,
-                    &mut self.regions,
-                )
+                .scan(query, at, slice_end, &mut self.regions)
                 .map_err(|source| TrackerError::Scan { offset_bytes: at - base, source })?;
             self.slices += 1;
             for region in &self.regions[..found] {
-                if std::env::var_os("UWP").is_some() {
-                    let mut a = [region.start, region.end - region.start, 1u64];
-                    let fd = super::uffd::FD.load(std::sync::atomic::Ordering::SeqCst);
-                    let r = unsafe { libc::ioctl(fd, 0xC018_AA06 as libc::Ioctl, a.as_mut_ptr()) };
-                    assert!(r == 0, "{}", std::io::Error::last_os_error());
-                }
                 out.push(Run::between(
                     PageNumber::containing(region.start - base),
                     PageNumber::containing(region.end - base),

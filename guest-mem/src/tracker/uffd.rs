@@ -26,7 +26,6 @@ struct Active {
     scanner: Scanner,
 }
 
-pub static FD: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(0);
 impl UffdTracker {
     /// A tracker for `storage`; takes nothing until started. At each harvest it picks the [`ScanMode`] that
     /// fits the machine, as swap may be turned on meanwhile.
@@ -59,7 +58,6 @@ impl UffdTracker {
         let (start, len) = self.range();
         uffd.register(start, len)
             .map_err(|source| TrackerError::Register { step: "ioctl(UFFDIO_REGISTER)", source })?;
-        FD.store(uffd.raw(), std::sync::atomic::Ordering::SeqCst);
         Ok(Active { uffd, scanner: Scanner::open()? })
     }
 }

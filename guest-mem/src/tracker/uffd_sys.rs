@@ -94,7 +94,6 @@ pub(super) struct Query {
 pub(super) struct Userfault(OwnedFd);
 
 impl Userfault {
-    pub(super) fn raw(&self) -> i32 {
         self.0.as_raw_fd()
     }
     /// Opens one: by system call, or by `/dev/userfaultfd` where the call is forbidden.

@@ -105,14 +105,17 @@ impl Runs {
 
     /// Appends a run that starts at or after the end of the last one; neighbours are joined, empty runs ignored.
     ///
-    /// The order is the caller's duty (checked in debug builds); [`Runs::from_unsorted`] takes any order.
+    /// [`Runs::from_unsorted`] takes any order.
+    ///
+    /// # Panics
+    /// If the run starts earlier: a set out of order would silently lose pages in the next union.
     pub fn push(&mut self, run: Run) {
         if run.pages.is_zero() {
             return;
         }
         match self.runs.last_mut() {
             Some(last) => {
-                debug_assert!(last.end() <= run.start, "runs are pushed in order: {last:?} then {run:?}");
+                assert!(last.end() <= run.start, "runs are pushed in order: {last:?} then {run:?}");
                 if last.end() == run.start {
                     last.pages += run.pages;
                 } else {

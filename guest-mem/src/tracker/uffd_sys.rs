@@ -94,8 +94,6 @@ pub(super) struct Query {
 pub(super) struct Userfault(OwnedFd);
 
 impl Userfault {
-        self.0.as_raw_fd()
-    }
     /// Opens one: by system call, or by `/dev/userfaultfd` where the call is forbidden.
     pub(super) fn open() -> io::Result<Self> {
         // Kernel-mode faults need no handler with write-protect-async, so user mode only is enough, and it is the
@@ -163,7 +161,7 @@ impl Pagemap {
             vec_len: regions.len() as u64,
             category_mask: query.all_of,
             category_anyof_mask: query.any_of,
-            return_mask: query.all_of,
+            return_mask: query.all_of | query.any_of,
             ..PmScanArg::default()
         };
         let found = ioctl(self.0.as_fd(), PAGEMAP_SCAN, &mut arg)?;

@@ -1,5 +1,5 @@
-//! A guest that runs is copied pass by pass by what the tracker says; when it stops, the copy must be the guest, to the
-//! last byte.
+//! A guest that runs is copied pass by pass by what the tracker says; when it stops, the copy must be the guest,
+//! to the last byte.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 

@@ -1,8 +1,9 @@
 //! Looking at page content at memory speed: is it zero, and what is its hash?
 //!
 //! Everything here may be pointed at storage whose guest runs, so it reads through raw pointers, each byte once (the
-//! rule for racy memory, see [`Storage`](crate::Storage)). What it tells about such a page is a hint until the dirty tracker says that the
-//! page was not written. [`copy_zero_hash`] makes the answer consistent with what is sent: it hashes what it copied.
+//! rule for racy memory, see [`Storage`](crate::Storage)). What it tells about such a page is a hint until the
+//! dirty tracker says that the page was not written. [`copy_zero_hash`] makes the answer consistent with what is
+//! sent: it hashes what it copied.
 //!
 //! ```text
 //!   storage ──one load──▶ vector ──store──▶ private page

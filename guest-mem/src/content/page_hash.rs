@@ -1,9 +1,9 @@
 //! xxh3 of exactly one page with AVX2, fused with the copy and the zero test.
 //!
-//! The xxhash crate chooses its vectors when it is compiled, so that a portable build hashes with 128-bit ones and in a second
-//! pass over the copy. Here one loop loads each vector once, and stores it, ORs it and hashes it from the register, at
-//! nearly the speed of the copy alone. The answer is that of `xxh3_64` (seed 0) to the bit: see
-//! <https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md>, "XXH3 Algorithm for long inputs".
+//! The xxhash crate chooses its vectors when it is compiled, so that a portable build hashes with 128-bit ones
+//! and in a second pass over the copy. Here one loop loads each vector once, and stores it, ORs it and hashes it
+//! from the register, at nearly the speed of the copy alone. The answer is that of `xxh3_64` (seed 0) to the
+//! bit: see <https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md>, "XXH3 Algorithm for long inputs".
 //!
 //! ```text
 //!   page = 4 blocks of 16 stripes of 64 bytes. accumulate each stripe with the secret moved on by 8 bytes; scramble after
@@ -61,8 +61,8 @@ const SECRET: [u8; SECRET_BYTES] = [
 /// Copies a page to `dst` (if there is one), tests it for zero and hashes it, with one load of each byte.
 ///
 /// # Safety
-/// AVX2 present; `src` valid for reads of a page. With `COPY` it is aligned to 32 bytes, and others may write it at the
-/// same time.
+/// AVX2 present; `src` valid for reads of a page. With `COPY` it is aligned to 32 bytes, and others may write it
+/// at the same time.
 #[target_feature(enable = "avx2")]
 pub(super) unsafe fn page<const COPY: bool>(
     src: *const u8,
@@ -73,8 +73,8 @@ pub(super) unsafe fn page<const COPY: bool>(
     for block in 0..BLOCKS {
         for stripe in 0..BLOCK_STRIPES {
             let at = (block * BLOCK_STRIPES + stripe) * STRIPE_BYTES;
-            // SAFETY: the stripe lies inside the page. What is copied may change meanwhile and is aligned; so it is read
-            // by volatile loads, once. The rest is private and may lie anywhere.
+            // SAFETY: the stripe lies inside the page. What is copied may change meanwhile and is aligned; so it
+            // is read by volatile loads, once. The rest is private and may lie anywhere.
             let data = unsafe {
                 let vectors = src.add(at).cast::<__m256i>();
                 if COPY {

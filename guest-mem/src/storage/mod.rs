@@ -358,8 +358,8 @@ fn map_storage(memfd: &OwnedFd, options: &StorageOptions) -> Result<(MmapRaw, us
             let reserved = MmapOptions::new().len(len + huge).no_reserve_swap().map_anon().map_err(create)?;
             let reserved = MmapRaw::from(reserved);
             let start = reserved.as_ptr().addr().next_multiple_of(huge) - reserved.as_ptr().addr();
-            // SAFETY: the target lies inside our own reservation, of which nothing was handed out yet, and which unmaps
-            // it when it is dropped.
+            // SAFETY: the target lies inside our own reservation, of which nothing was handed out yet, and which
+            // unmaps it when it is dropped.
             let mapped = unsafe {
                 rustix::mm::mmap(
                     reserved.as_mut_ptr().add(start).cast(),

@@ -8,7 +8,8 @@
 //!
 //! The mark is cleared **before** the page is read, so a write in between shows up in the next harvest. What was
 //! harvested and then not delivered is the caller's to remember (`Runs::union`). Writes from before
-//! [`DirtyTracker::start`] are not reported: the first pass sends [`Storage::touched`](crate::Storage::touched), read *after* `start`.
+//! [`DirtyTracker::start`] are not reported: the first pass sends [`Storage::touched`](crate::Storage::touched),
+//! read *after* `start`.
 
 mod pick;
 mod scan;

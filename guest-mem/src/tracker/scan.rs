@@ -8,8 +8,8 @@
 //! - *written* alone counts a missing entry as written and puts a marker there. It misses nothing, but over
 //!   holes it would allocate page tables (10 s for 1 TiB). So it is asked of touched pages only.
 //!
-//! The second is the quicker one where there is data (0.6 against 1 ms per GiB), so it also stands in for the first as long as nothing
-//! was touched since the start.
+//! The second is the quicker one where there is data (0.6 against 1 ms per GiB), so it also stands in for the
+//! first as long as nothing was touched since the start.
 
 use super::TrackerError;
 use super::uffd_sys::{
@@ -153,7 +153,8 @@ impl Scanner {
                 // in between would come out of order.
                 at = slice_end;
             } else {
-                // No room for more. The last answer may lie after the kernel's idea of the end (see above), never before.
+                // No room for more. The last answer may lie after the kernel's idea of the end (see above),
+                // never before.
                 let told = self.regions.last().map_or(at, |region| region.end);
                 if told <= at {
                     let source = std::io::Error::other("the walk did not move");
@@ -178,8 +179,9 @@ struct TouchedCache {
 }
 
 impl TouchedCache {
-    /// True if the cached runs are still all touched pages, and are long enough for one system call each. A page that is first
-    /// touched after this look has no entry yet in a scan of the cached runs, and the next look sees it.
+    /// True if the cached runs are still all touched pages, and are long enough for one system call each. A page
+    /// that is first touched after this look has no entry yet in a scan of the cached runs, and the next look
+    /// sees it.
     fn allows_exact(&self, storage: &Storage) -> Result<bool, TrackerError> {
         let long = self.runs.as_slice().len() as u64 * EXACT_PAGES_PER_RUN <= self.runs.pages().0;
         // Huge pages are scanned by whole 2 MiB, which runs need not be.

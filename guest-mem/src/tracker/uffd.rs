@@ -1,8 +1,8 @@
 //! Dirty tracking by the kernel: userfaultfd write-protect-async, read and re-armed by `PAGEMAP_SCAN`.
 //!
 //! The guest pays one minor fault for the first write to a page after each harvest; nobody handles it in
-//! user space. A page is reported because it was written, even if with the same bytes, or because it was mapped for the first
-//! time by a read.
+//! user space. A page is reported because it was written, even if with the same bytes, or because it was mapped
+//! for the first time by a read.
 
 use super::scan::{ScanMode, Scanner};
 use super::uffd_sys::Userfault;

@@ -11,8 +11,8 @@ const PIECE_PAGES: u64 = 1024;
 
 impl Verifier {
     /// Checks every touched page against itself: all zero, or its own number with a checksum that agrees with its
-    /// bytes, and never found bad by a vCPU. Finds lost-and-found, misplaced and torn pages; a page that is stale as a
-    /// whole cannot be told this way. Gives the pages checked and the bad ones, at most 4096 of them.
+    /// bytes, and never found bad by a vCPU. Finds lost-and-found, misplaced and torn pages; a page that is
+    /// stale as a whole cannot be told this way. Gives the pages checked and the bad ones, at most 4096 of them.
     #[must_use]
     pub fn verify_alone(&self) -> (PageCount, Vec<PageFault>) {
         let pieces: Vec<Run> = self.touched().split_at_chunk(PageCount(PIECE_PAGES)).collect();

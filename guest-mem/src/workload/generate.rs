@@ -79,8 +79,8 @@ fn text(key: u64, body: &mut [u8]) {
     body.copy_from_slice(&pool[start..start + body.len()]);
 }
 
-/// Word `index` of a stream that no compressor shrinks: a multiplication of 128 bits per word, as in wyhash. Words do not
-/// depend on each other, so the processor makes several at a time.
+/// Word `index` of a stream that no compressor shrinks: a multiplication of 128 bits per word, as in wyhash.
+/// Words do not depend on each other, so the processor makes several at a time.
 #[inline]
 fn random_word(key: u64, index: u64) -> u64 {
     let state = key.wrapping_add(index.wrapping_mul(0xA076_1D64_78BD_642F));
@@ -121,8 +121,8 @@ const WORDS: &str = "the of and to in is that for it as was with be by on not he
     error warning status request response GET POST HTTP/1.1 200 404 true false null select insert update where id name value \
     user session 127.0.0.1 2024-11-05T12:30:00Z INFO DEBUG WARN connection timeout bytes pages cluster member device link";
 
-/// Words by rank, numbers in between: text that a fast compressor shrinks about threefold. Made once per process, outside
-/// any blackout, because [`prepare`] is called first.
+/// Words by rank, numbers in between: text that a fast compressor shrinks about threefold. Made once per
+/// process, outside any blackout, because [`prepare`] is called first.
 fn text_pool() -> &'static [u8] {
     static POOL: OnceLock<Vec<u8>> = OnceLock::new();
     POOL.get_or_init(|| {

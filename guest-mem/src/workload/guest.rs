@@ -31,8 +31,8 @@ pub struct WorkloadGuest {
 }
 
 impl WorkloadGuest {
-    /// A guest on `storage`, which [`fill`](super::fill) has given its content; it does not run yet. If writes are tracked by
-    /// software, `bitmap` is what the vCPUs mark.
+    /// A guest on `storage`, which [`fill`](super::fill()) has given its content; it does not run yet. If writes
+    /// are tracked by software, `bitmap` is what the vCPUs mark.
     ///
     /// # Errors
     /// [`WorkloadError::Options`] for options that do not fit this storage, [`WorkloadError::Memory`].
@@ -190,7 +190,8 @@ impl WorkloadGuest {
         Manifest::new(&machine)
     }
 
-    /// Compares the pages of this stopped guest with a manifest. The guest must not be resumed while the verifier is in use.
+    /// Compares the pages of this stopped guest with a manifest. The guest must not be resumed while the
+    /// verifier is in use.
     ///
     /// # Errors
     /// [`WorkloadError::Running`], [`WorkloadError::NoState`], [`WorkloadError::Storage`].

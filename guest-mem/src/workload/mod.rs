@@ -7,8 +7,9 @@
 //!                   └────────────▶ Verifier ◀── ledger of the vCPUs at the destination ──▶ PageFault: lost, stale, torn, …
 //! ```
 //!
-//! The vCPUs write at a rate asked for, whatever the relocation does to them (open loop); intended and achieved bytes are
-//! both counted. Each writes its own share of the working set, so a page has one writer and its version only grows.
+//! The vCPUs write at a rate asked for, whatever the relocation does to them (open loop); intended and achieved
+//! bytes are both counted. Each writes its own share of the working set, so a page has one writer and its
+//! version only grows.
 
 mod alone;
 mod clock;

@@ -132,8 +132,8 @@ impl PageOrder {
         }
     }
 
-    /// Time in nanoseconds, out of `elapsed_ns`, in which the pattern writes at the asked rate. A phased one writes at twice the rate
-    /// in its bursts, so the average stays the rate.
+    /// Time in nanoseconds, out of `elapsed_ns`, in which the pattern writes at the asked rate. A phased one
+    /// writes at twice the rate in its bursts, so the average stays the rate.
     pub(crate) fn writing_ns(&self, at: &mut Position, elapsed_ns: u64) -> u64 {
         match self.pattern {
             Pattern::Idle => 0,

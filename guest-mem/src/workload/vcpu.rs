@@ -1,8 +1,9 @@
 //! One writer thread: an open loop that owes pages by the clock and pays them tick by tick.
 //!
 //! Open loop means that the debt grows with time, not with what was done: a guest that is slowed by write-protect
-//! faults falls behind visibly (`achieved < intended`), where a closed loop would just slow down and make the relocation
-//! look cheap (coordinated omission). The debt is capped at 100 ms of the rate, as a client gives up some time.
+//! faults falls behind visibly (`achieved < intended`), where a closed loop would just slow down and make the
+//! relocation look cheap (coordinated omission). The debt is capped at 100 ms of the rate, as a client gives up
+//! some time.
 
 use super::clock::now_ns;
 use super::control::Control;

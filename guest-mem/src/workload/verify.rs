@@ -1,4 +1,5 @@
-//! Did every page arrive? Compares the destination's stopped guest with the source's manifest, and names each bad page.
+//! Did every page arrive? Compares the destination's stopped guest with the source's manifest, and names each
+//! bad page.
 //!
 //! ```text
 //!   written here since the resume?   no:  the hash must match to the last byte

@@ -11,8 +11,8 @@ use crate::runs::{Run, Runs};
 use crate::storage::Storage;
 use std::sync::Arc;
 
-/// A source with text pages, stopped after a while; the copy; what the verifier says after `spoil` and then `ticks` at
-/// the destination.
+/// A source with text pages, stopped after a while; the copy; what the verifier says after `spoil` and then
+/// `ticks` at the destination.
 fn faults_after(pattern: Pattern, spoil: impl Fn(&Storage, &Storage), ticks: u64) -> Vec<PageFault> {
     let options = super::WorkloadOptions { content: ContentMix::Text, ..options(pattern) };
     let (here, there) = (filled(&options), storage());

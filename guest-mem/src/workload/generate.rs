@@ -12,6 +12,9 @@ use std::sync::OnceLock;
 
 const POOL_BYTES: usize = 256 * 1024;
 const BODY_BYTES: usize = PAGE_SIZE - HEADER_BYTES;
+/// How far back the text repeats itself, and how much at least.
+const PHRASE_REACH_BYTES: usize = 1100;
+const PHRASE_BYTES: usize = 24;
 const DUPLICATE_BODIES: u64 = 64;
 
 /// The kind of a page's body; the number is what the page header carries.
@@ -98,7 +101,7 @@ fn random(key: u64, body: &mut [u8]) {
 fn pointers(key: u64, body: &mut [u8]) {
     let arena = 0x0000_7F00_0000_0000 | (key & 0xFF_0000_0000);
     // Tables in place of branches, which random words would always mispredict.
-    let kept = [0, 0xFF, 0x00FF_FFF0, 0x00FF_FFF0];
+    let kept = [0, 0xFF, 0x0FFF_FFF0, 0x0FFF_FFF0];
     let added = [0, 0, arena, arena];
     for (word, index) in body.as_chunks_mut::<8>().0.iter_mut().zip(1..) {
         let value = random_word(key, index);
@@ -128,9 +131,15 @@ fn text_pool() -> &'static [u8] {
     POOL.get_or_init(|| {
         let words: Vec<&str> = WORDS.split_whitespace().collect();
         let mut random = Xoshiro256PlusPlus::seed_from_u64(0x7E87);
-        let mut pool = Vec::with_capacity(POOL_BYTES + 32);
+        let mut pool = Vec::with_capacity(POOL_BYTES + 64);
         while pool.len() < POOL_BYTES {
             let value = random.next_u64();
+            if value >> 33 & 7 == 0 && pool.len() > PHRASE_REACH_BYTES {
+                // Logs and prose alike repeat themselves a little further on.
+                let from = pool.len() - PHRASE_REACH_BYTES + (value as usize & 0x3FF);
+                pool.extend_from_within(from..from + PHRASE_BYTES + (value >> 16 & 0x1F) as usize);
+                continue;
+            }
             // The smaller of two draws leans to the frequent words at the front.
             let rank =
                 ((value & 0xFFFF) as usize % words.len()).min((value >> 16 & 0xFFFF) as usize % words.len());

@@ -10,8 +10,10 @@ use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
+use rustix::fs::{SealFlags, SeekFrom, fcntl_get_seals, fstat, seek};
+use crate::copy::populate_for_read;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// Memory of this process that a link may read and write.
@@ -101,6 +103,8 @@ pub(crate) struct RemoteRegion {
     pub(crate) number: u16,
     base: NonNull<u8>,
     len_bytes: u64,
+    memfd: OwnedFd,
+    populated: AtomicBool,
 }
 
 // SAFETY: read-only shared memory, valid until drop, only ever read by raw pointer.
@@ -109,7 +113,7 @@ unsafe impl Send for RemoteRegion {}
 unsafe impl Sync for RemoteRegion {}
 
 impl RemoteRegion {
-    pub(crate) fn map(shared: &SharedRegion) -> Result<Self, RemoteRegionError> {
+    pub(crate) fn map(shared: SharedRegion) -> Result<Self, RemoteRegionError> {
         let fd = shared.memfd.as_fd();
         if !fcntl_get_seals(fd)?.contains(SealFlags::SHRINK) {
             return Err(RemoteRegionError::NotSealed);
@@ -121,7 +125,26 @@ impl RemoteRegion {
             mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::SHARED | MapFlags::NORESERVE, fd, 0)?
         };
         let base = NonNull::new(base.cast()).expect("a mapping is never at address zero");
-        Ok(Self { number: shared.number, base, len_bytes: len as u64 })
+        let populated = AtomicBool::new(false);
+        Ok(Self { number: shared.number, base, len_bytes: len as u64, memfd: shared.memfd, populated })
+    }
+
+    /// Maps all memory the peer has touched into this process's page tables, so that fetching it later does
+    /// not fault. Holes are left alone: a look at one would make the kernel allocate it.
+    pub(crate) fn populate(&self) {
+        let mut at = 0;
+        while let Ok(start) = seek(&self.memfd, SeekFrom::Data(at)) {
+            let end = seek(&self.memfd, SeekFrom::Hole(start)).unwrap_or(self.len_bytes).min(self.len_bytes);
+            let Some(first) = self.at(start, end.saturating_sub(start)).filter(|_| end > start) else { break };
+            populate_for_read(first, (end - start) as usize);
+            at = end;
+        }
+        self.populated.store(true, Ordering::Release);
+    }
+
+    /// Whether [`Self::populate`] has been here.
+    pub(crate) fn is_populated(&self) -> bool {
+        self.populated.load(Ordering::Acquire)
     }
 
     /// The address of `offset_bytes`, if `len_bytes` bytes from there are inside.

@@ -100,7 +100,7 @@ pub struct Report {
     pub intended_write_bytes_per_s: Option<u64>,
     /// Memory they really changed per second while the move went on.
     pub achieved_write_bytes_per_s: Option<u64>,
-    /// Processor time of each side's process from request to finish, user and system, in seconds.
+    /// Processor time of each side's process while memory was moved (`total_ms`), user and system, in seconds.
     #[serde(default)]
     pub cpu_s: PerSide<f64>,
     /// Largest resident memory of each side's process, in bytes.

@@ -181,6 +181,8 @@ pub struct Source {
     pass: Pass,
     next_epoch: u32,
     history: PassHistory,
+    /// Pages of the final pass, known while the penultimate one is under way.
+    final_pages: Option<u64>,
     done: Vec<PassDone>,
     reason: Option<Reason>,
     stopped_at: Option<Duration>,
@@ -226,6 +228,7 @@ impl Source {
                 stop_cost: Duration::from_millis(1),
                 pending_bytes: 0,
             },
+            final_pages: None,
             done: Vec::new(),
             reason: None,
             stopped_at: None,
@@ -253,6 +256,7 @@ impl Source {
                 self.on_sent(&sent);
             }
             (State::Harvesting, Input::Harvested { pages }) => self.on_harvested(pages),
+            (State::Sending | State::Closing, Input::Harvested { pages }) => self.on_final_harvest(pages),
             (State::Stopping, Input::Stopped) => {
                 self.parts.stop = self.lap_ms();
                 self.state = State::Harvesting;
@@ -382,11 +386,13 @@ impl Source {
         let barrier = self.now.saturating_sub(self.pass.closed);
         // Stopping costs a few exchanges of this kind besides the pages themselves.
         self.history.stop_cost = (barrier * 3).clamp(Duration::from_micros(500), Duration::from_millis(20));
-        if self.pass.kind == PassKind::Penultimate {
-            self.parts.penultimate = self.lap_ms();
-        }
         self.state = State::Harvesting;
-        self.effects.push(Effect::Harvest);
+        match self.final_pages {
+            Some(pages) => self.begin_final_pass(pages),
+            // Asked for already; the pass was quicker.
+            None if self.pass.kind == PassKind::Penultimate => {}
+            None => self.effects.push(Effect::Harvest),
+        }
     }
 
     fn on_pass_bad(&mut self, counted: &PassTotals, damaged: u64) {
@@ -407,9 +413,17 @@ impl Source {
     }
 
     fn on_harvested(&mut self, pages: u64) {
-        if self.stopped_at.is_some() {
-            self.on_harvested_stopped(pages);
-            return;
+        match (self.stopped_at, self.pass.kind) {
+            (None, _) => {}
+            (Some(_), PassKind::Penultimate) => {
+                self.on_final_harvest(pages);
+                self.begin_final_pass(pages);
+                return;
+            }
+            (Some(_), _) => {
+                self.on_harvested_stopped();
+                return;
+            }
         }
         self.record_pass(pages);
         self.history.elapsed = self.now - self.started;
@@ -427,19 +441,24 @@ impl Source {
         }
     }
 
-    fn on_harvested_stopped(&mut self, pages: u64) {
-        if self.pass.kind == PassKind::Penultimate {
-            self.parts.final_harvest = self.lap_ms();
-            self.record_pass(pages);
-            self.begin_pass(self.pass.number + 1, PassKind::Final);
-        } else {
-            self.parts.harvest = self.lap_ms();
-            // The last running pass is judged by what was found before the stop; what came in between
-            // belongs to this harvest.
-            self.begin_pass(self.pass.number + 1, PassKind::Penultimate);
-            // State and penultimate pass travel together: the pass is under way already.
-            self.effects.push(Effect::SendState);
-        }
+    /// The guest stands still. State and penultimate pass travel together; what is written while the
+    /// state is saved is collected at once and is the final pass, so that looking for it costs nothing.
+    fn on_harvested_stopped(&mut self) {
+        self.parts.harvest = self.lap_ms();
+        self.begin_pass(self.pass.number + 1, PassKind::Penultimate);
+        self.effects.push(Effect::SendState);
+        self.effects.push(Effect::Harvest);
+    }
+
+    fn on_final_harvest(&mut self, pages: u64) {
+        self.parts.final_harvest = self.lap_ms();
+        self.final_pages = Some(pages);
+    }
+
+    fn begin_final_pass(&mut self, pages: u64) {
+        self.parts.penultimate = self.lap_ms();
+        self.record_pass(pages);
+        self.begin_pass(self.pass.number + 1, PassKind::Final);
     }
 
     fn record_pass(&mut self, dirty_pages_after: u64) {

@@ -223,7 +223,9 @@ impl Receiver {
             let from = remote
                 .at(extent.offset_bytes, u64::from(extent.len_bytes))
                 .ok_or(FrameError::NotShared(number))?;
-            populate_for_read(from, len_bytes);
+            if !remote.is_populated() {
+                populate_for_read(from, len_bytes);
+            }
             // SAFETY: both ranges are inside their mappings; the mappings are distinct.
             unsafe { streaming_copy(from, inside(region, extent), len_bytes) };
         }

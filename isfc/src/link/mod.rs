@@ -352,7 +352,7 @@ impl Link {
         debug_assert!(devices <= DEVICES_MAX);
         let medium = endpoints.medium();
         let peer = endpoints.peer().to_owned();
-        let remote = endpoints.remote.iter().map(RemoteRegion::map).collect::<Result<_, _>>()?;
+        let remote = endpoints.remote.into_iter().map(RemoteRegion::map).collect::<Result<_, _>>()?;
         let shares = endpoints.shares;
         let devices = endpoints
             .sockets
@@ -403,6 +403,11 @@ impl Link {
         let number = region.number();
         let slot = self.shared.regions.get(usize::from(number)).ok_or(LinkError::Region(number))?;
         slot.set(region).map_err(|_| LinkError::Region(number))
+    }
+
+    /// Makes the memory that the peer shares ready to be fetched (shm medium; nothing to do on others).
+    pub fn populate_shared(&self) {
+        self.shared.remote.iter().for_each(RemoteRegion::populate);
     }
 
     /// Sets where devices get transfers; once per link.

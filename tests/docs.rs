@@ -1,0 +1,74 @@
+//! What the documents name exists, and what exists is named in the documents.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn document(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// Names of all properties and words of all enumerations in a schema.
+fn names_in(schema: &serde_json::Value, names: &mut BTreeSet<String>) {
+    match schema {
+        serde_json::Value::Object(entries) => {
+            if let Some(serde_json::Value::Object(properties)) = entries.get("properties") {
+                names.extend(properties.keys().cloned());
+            }
+            if let Some(serde_json::Value::String(word)) = entries.get("const") {
+                names.insert(word.clone());
+            }
+            entries.values().for_each(|value| names_in(value, names));
+        }
+        serde_json::Value::Array(values) => values.iter().for_each(|value| names_in(value, names)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_field_and_word_of_the_report_is_explained() {
+    let text = document("docs/report.md");
+    let mut names = BTreeSet::new();
+    names_in(&lgr_engine::report::Report::json_schema(), &mut names);
+    assert!(names.len() > 80, "the schema has more names than these: {names:?}");
+    let missing: Vec<_> = names.iter().filter(|name| !text.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "docs/report.md does not explain {missing:?}");
+}
+
+#[test]
+fn every_fault_in_the_documents_is_one() {
+    let text = document("docs/faults.md") + &document("README.md");
+    let faults: Vec<&str> = text
+        .split(|letter: char| letter.is_whitespace() || letter == '`')
+        .filter(|word| word.contains('@') && !word.starts_with("ACTION"))
+        .collect();
+    assert!(faults.len() >= 8, "{faults:?}");
+    for fault in faults {
+        fault.parse::<lgr_engine::fault::Fault>().unwrap();
+    }
+}
+
+#[test]
+fn every_relative_link_leads_to_a_file() {
+    let documents = [
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "docs/report.md",
+        "docs/protocol.md",
+        "docs/faults.md",
+    ];
+    for path in documents {
+        let folder = PathBuf::from(path);
+        let folder = folder.parent().unwrap();
+        for target in document(path).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = target.split('#').next().unwrap();
+            let is_elsewhere = target.contains("://") || file.is_empty();
+            assert!(is_elsewhere || root().join(folder).join(file).exists(), "{path}: {target}");
+        }
+    }
+}

@@ -67,6 +67,10 @@ pub(crate) struct RelocateArgs {
     #[arg(long, default_value = "MEMBERA", value_parser = member_name, value_name = "NAME")]
     pub(crate) member: MemberName,
 
+    /// Take the guest's name over even if the owner record names another member: it must run nowhere
+    #[arg(long)]
+    pub(crate) claim: bool,
+
     /// Write the report to this file, as JSON (an array with --runs)
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
@@ -90,6 +94,7 @@ pub(crate) fn run(args: &RelocateArgs) -> anyhow::Result<ExitCode> {
     signals::follow_parent(args.common.supervised)?;
     // Refused before anything starts.
     args.guest.workload().check(args.guest.memory)?;
+    output::check_writable(args.json.as_deref())?;
     let cancel = signals::cancel_on_ctrl_c()?;
     let observer = progress::observer(args.common.progress);
     let Some(address) = &args.to else {
@@ -122,7 +127,11 @@ fn move_to(
     let options = StorageOptions { len_bytes: args.guest.memory, backing: args.guest.backing };
     let storage = Arc::new(Storage::create(&options)?);
     let volume = OwnerVolume::open(args.common.volume_dir()?)?;
-    let record = volume.create(args.guest.guest, args.member)?;
+    let record = if args.claim {
+        volume.replace(args.guest.guest, args.member)?
+    } else {
+        volume.create(args.guest.guest, args.member)?
+    };
     // Called first: nobody wants to wait for a guest to be built and then hear that nobody listens.
     let shares = [Share { number: 0, memfd: storage.fd() }];
     let endpoints = isfc::connect(address, usize::from(args.queues), &shares)?;

@@ -208,6 +208,10 @@ impl<'a> Run<'a> {
                 continue;
             }
             inputs.extend(self.wait());
+            // A busy link must not keep a deadline from being seen.
+            if self.core.poll_timeout().is_some_and(|at| at <= self.clock.elapsed()) {
+                inputs.push_back(Input::Tick);
+            }
         }
     }
 
@@ -234,7 +238,7 @@ impl<'a> Run<'a> {
                 None
             }
             Ok(LinkEvent::LinkDown(why)) => Some(Input::LinkDown(why.to_string())),
-            Err(_) => Some(Input::Tick),
+            Err(_) => None,
         }
     }
 

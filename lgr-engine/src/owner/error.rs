@@ -23,7 +23,7 @@ pub enum OwnerError {
         path: PathBuf,
     },
     /// Another member owns the guest already. Stop it there, or replace the record on purpose.
-    #[error("{}: guest {guest} is owned by member {owner}", path.display())]
+    #[error("{}: guest {guest} is owned by member {owner}: stop it there, or if it runs nowhere claim it (--claim)", path.display())]
     OwnedByOther {
         /// The file.
         path: PathBuf,

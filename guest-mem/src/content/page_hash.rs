@@ -13,15 +13,18 @@
 use super::PageContent;
 use crate::page::PAGE_SIZE;
 use std::arch::x86_64::{
-    __m256i, _mm256_add_epi64, _mm256_loadu_si256, _mm256_mul_epu32, _mm256_or_si256, _mm256_set1_epi64x,
-    _mm256_setzero_si256, _mm256_shuffle_epi32, _mm256_slli_epi64, _mm256_srli_epi64, _mm256_storeu_si256,
-    _mm256_testz_si256, _mm256_xor_si256,
+    __m256i, _MM_HINT_T0, _mm_prefetch, _mm256_add_epi64, _mm256_loadu_si256, _mm256_mul_epu32,
+    _mm256_or_si256, _mm256_set1_epi64x, _mm256_setzero_si256, _mm256_shuffle_epi32, _mm256_slli_epi64,
+    _mm256_srli_epi64, _mm256_storeu_si256, _mm256_testz_si256, _mm256_xor_si256,
 };
 
 const STRIPE_BYTES: usize = 64;
 const BLOCK_STRIPES: usize = 16;
 const BLOCKS: usize = PAGE_SIZE / (STRIPE_BYTES * BLOCK_STRIPES);
 const SECRET_BYTES: usize = 192;
+/// How far ahead data is asked for. The processor's own prefetcher stops at the end of each page; this goes on into the
+/// next one, which is most often looked at next. Asking for an address that is not there does nothing.
+const PREFETCH_BYTES: usize = 1024;
 /// How far the secret moves on with each stripe.
 const SECRET_STEP: usize = 8;
 const SCRAMBLE_AT: usize = SECRET_BYTES - STRIPE_BYTES;
@@ -73,6 +76,7 @@ pub(super) unsafe fn page<const COPY: bool>(
     for block in 0..BLOCKS {
         for stripe in 0..BLOCK_STRIPES {
             let at = (block * BLOCK_STRIPES + stripe) * STRIPE_BYTES;
+            _mm_prefetch::<_MM_HINT_T0>(src.wrapping_add(at + PREFETCH_BYTES).cast());
             // SAFETY: the stripe lies inside the page. What is copied may change meanwhile and is aligned; so it
             // is read by volatile loads, once. The rest is private and may lie anywhere.
             let data = unsafe {

@@ -8,7 +8,7 @@
 use super::WorkloadError;
 use super::machine::Machine;
 use super::page_format::{HEADER_BYTES, version_and_class};
-use crate::content::hash_pages;
+use crate::content::hash_page;
 use crate::page::{PAGE_SIZE, PageCount};
 use crate::parallel;
 use crate::runs::Run;
@@ -181,18 +181,15 @@ impl Iterator for Manifest {
 }
 
 fn batch(storage: &Storage, run: Run) -> ManifestBatch {
-    let bytes = stopped_bytes(storage, run);
-    let mut hashes = Vec::with_capacity(bytes.len() / PAGE_SIZE);
-    hash_pages(bytes, &mut hashes);
-    let versions = bytes
-        .as_chunks::<PAGE_SIZE>()
-        .0
+    let pages = stopped_bytes(storage, run).as_chunks::<PAGE_SIZE>().0;
+    // Both at once, while the page is in the cache.
+    let (versions, hashes) = pages
         .iter()
         .map(|page| {
             let header: &[u8; HEADER_BYTES] = page.first_chunk().expect("a page is longer than its header");
-            version_and_class(header).0
+            (version_and_class(header).0, hash_page(page))
         })
-        .collect();
+        .unzip();
     ManifestBatch { run, versions, hashes }
 }
 

@@ -57,7 +57,7 @@ enum News {
 }
 
 fn relocate_once(args: &RelocateArgs, cancel: &Cancel, observer: &dyn Observer) -> anyhow::Result<Report> {
-    let room = tempfile::Builder::new().prefix("lgr-").tempdir_in(fast_dir())?;
+    let room = tempfile::Builder::new().prefix(&room_prefix()).tempdir_in(fast_dir())?;
     let (news, inbox) = channel();
     let mut destination = Member::start(Side::Destination, &destination_args(args, room.path()), &news)?;
     let mut waiting = Watch { observer, cancel, inbox: &inbox, reports: Vec::new(), ended: Vec::new() };
@@ -95,6 +95,12 @@ fn describe(status: ExitStatus) -> String {
         (None, Some(0)) => "ended well".to_owned(),
         (None, code) => format!("ended with exit code {}", code.unwrap_or(-1)),
     }
+}
+
+/// What the names of this launcher's rooms begin with: whoever finds one left by a launcher that was killed
+/// can tell whether it is still needed.
+fn room_prefix() -> String {
+    format!("lgr-{}-", std::process::id())
 }
 
 /// A directory in memory if there is one that takes files: the owner record then costs no disk write. It

@@ -27,6 +27,13 @@ pub(crate) fn deliver(
     Ok(())
 }
 
+/// Refuses a file that could not be written at the end, before a guest has been moved for its report.
+pub(crate) fn check_writable(json: Option<&Path>) -> anyhow::Result<()> {
+    let Some(path) = json else { return Ok(()) };
+    let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
+    opened.map(drop).with_context(|| format!("cannot write {}", path.display()))
+}
+
 /// Writes a file in one go.
 pub(crate) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))

@@ -44,6 +44,7 @@ pub(crate) struct ReceiveArgs {
 /// Runs the subcommand.
 pub(crate) fn run(args: &ReceiveArgs) -> anyhow::Result<ExitCode> {
     signals::follow_parent(args.common.supervised)?;
+    output::check_writable(args.json.as_deref())?;
     let cancel = signals::cancel_on_ctrl_c()?;
     let observer = progress::observer(args.common.progress);
     let report = serve(args, &cancel, &*observer)?;

@@ -1,5 +1,7 @@
 //! What the documents name exists, and what exists is named in the documents.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -6,6 +6,8 @@
 //!   after it calls. Addresses and the shared directory of the README become ones of this machine.
 //! - `# exit code N` or `# exit code N or M` at the end of a command is what it must end with; without it, 0.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};

@@ -1,11 +1,12 @@
 //! One loop over many pieces, by as many threads as the machine has.
 //!
-//! Scoped threads in place of a pool: the pieces here are megabytes, a thread is tens of microseconds, and a thread
-//! that cannot be had only means that the others do more.
+//! A pool of its own for each loop, not the global one: the pieces here are megabytes and a thread is tens of
+//! microseconds, and the processor time of named threads that come and go is easy to tell apart. Where no thread
+//! can be had, the caller does all of it.
 
+use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::num::NonZeroUsize;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 const THREADS_MAX: usize = 64;
@@ -15,24 +16,22 @@ pub(crate) fn processors() -> usize {
     thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
-/// Does `work` for every index below `count`, on up to `threads` threads (this one is among them).
-pub(crate) fn for_each(threads: usize, count: usize, name: &str, work: impl Fn(usize) + Sync) {
-    let next = AtomicUsize::new(0);
-    let run = || {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= count {
-                return;
-            }
-            work(index);
-        }
-    };
-    thread::scope(|scope| {
-        for thread in 1..threads.clamp(1, THREADS_MAX).min(count.max(1)) {
-            let _ = thread::Builder::new().name(format!("{name}-{thread}")).spawn_scoped(scope, run);
-        }
-        run();
-    });
+fn pool(threads: usize, count: usize, name: &str) -> Option<ThreadPool> {
+    let threads = threads.clamp(1, THREADS_MAX).min(count.max(1));
+    let name = name.to_owned();
+    ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(move |index| format!("{name}-{index}"))
+        .build()
+        .ok()
+}
+
+/// Does `work` for every index below `count`, on up to `threads` threads.
+pub(crate) fn for_each(threads: usize, count: usize, name: &str, work: impl Fn(usize) + Sync + Send) {
+    match pool(threads, count, name) {
+        Some(pool) => pool.install(|| (0..count).into_par_iter().with_max_len(1).for_each(work)),
+        None => (0..count).for_each(work),
+    }
 }
 
 /// As [`for_each`] with a result for each index, in order.
@@ -40,16 +39,12 @@ pub(crate) fn map<T: Send>(
     threads: usize,
     count: usize,
     name: &str,
-    work: impl Fn(usize) -> T + Sync,
+    work: impl Fn(usize) -> T + Sync + Send,
 ) -> Vec<T> {
-    let done = Mutex::new(Vec::with_capacity(count));
-    for_each(threads, count, name, |index| {
-        let result = work(index);
-        done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((index, result));
-    });
-    let mut done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    done.sort_unstable_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, result)| result).collect()
+    match pool(threads, count, name) {
+        Some(pool) => pool.install(|| (0..count).into_par_iter().with_max_len(1).map(work).collect()),
+        None => (0..count).map(work).collect(),
+    }
 }
 
 #[cfg(test)]

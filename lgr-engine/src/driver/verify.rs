@@ -50,6 +50,10 @@ impl Exchange<'_> {
                 Ok(LinkEvent::DeviceDown(device, why)) => {
                     self.note(format!("device {device} is down: {why}"));
                 }
+                // The end of the link may have been heard, and acted upon, before this began.
+                Err(_) if self.link.devices_up() == 0 => {
+                    return Err(GuestError("the link is down".to_owned()));
+                }
                 Ok(LinkEvent::Notice(_)) | Err(_) => {}
             }
         }

@@ -15,7 +15,7 @@ use anyhow::{Context, bail};
 use isfc::Medium;
 use lgr_engine::driver::Cancel;
 use lgr_engine::event::{Event, Observer};
-use lgr_engine::report::{Report, Side};
+use lgr_engine::report::{Report, RunsOn, Side};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::relocate::{RelocateArgs, check_memory, exit_code};
@@ -80,6 +80,11 @@ fn relocate_once(args: &RelocateArgs, cancel: &Cancel, observer: &dyn Observer) 
     };
     let mut report = report.clone();
     if *side == Side::Destination {
+        // A source that ended before it had anything to report knows best why.
+        let words = source.last_words();
+        if report.runs_on == RunsOn::Unknown && !words.is_empty() {
+            bail!("{words}");
+        }
         let how = source_end.map_or_else(|| "did not end".to_owned(), describe);
         report.finish.reason = format!("{}; the source {how}", report.finish.reason);
     } else if !report.sides_known.contains(&Side::Destination) {

@@ -1,0 +1,81 @@
+//! The promises about time: MAXTOTAL ends a move, MAXQUIESCE lets a stopped guest go on in time, and either
+//! way the guest is whole on one side.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "these are tests")]
+
+mod common;
+
+use common::{BRIEF, SMALL, Trial, assert_moved_whole, assert_stayed_whole};
+use lgr_engine::policy::Reason;
+use lgr_engine::report::{Report, RunsOn};
+
+/// A machine that is busy may not let the engine run at the very moment its time is up.
+const SCHEDULING_MS: f64 = 100.0;
+
+/// The guest was not held longer than `limit_ms`, and the end has a reason.
+fn assert_held_at_most(report: &Report, limit_ms: f64) {
+    let held_ms = report.quiesce_ms.unwrap_or(0.0);
+    assert!(held_ms <= limit_ms + SCHEDULING_MS, "{held_ms} ms: {:#?}", report.quiesce);
+    assert!(!report.finish.reason.is_empty());
+    assert_eq!(report.verified, Some(true), "{:#?}", report.verification);
+    assert_eq!(report.limits.max_quiesce_ms, Some(limit_ms));
+}
+
+#[test]
+fn a_guest_that_writes_too_fast_is_not_held_beyond_maxquiesce() {
+    let trial = Trial::new();
+    let words = "--memory 256M --dirty-rate 4G --max-quiesce 0.05";
+    let (ended, report) = trial.relocate(&format!("{BRIEF} {words}"));
+    assert_held_at_most(&report, 50.0);
+    match report.runs_on {
+        RunsOn::Destination => assert_moved_whole(&ended, &report),
+        _ => assert_stayed_whole(&ended, &report, 5),
+    }
+}
+
+/// The rate limit makes it certain: the rest can never be sent in the time.
+#[test]
+fn a_rest_that_cannot_be_sent_within_maxquiesce_is_not_even_tried() {
+    let trial = Trial::new();
+    let words = "--workload uniform --dirty-rate 1G --rate-limit 64M --max-quiesce 0.05 --max-passes 3";
+    let (ended, report) = trial.relocate(&format!("{SMALL} {words}"));
+    assert_held_at_most(&report, 50.0);
+    assert_stayed_whole(&ended, &report, 5);
+    assert_eq!(report.quiesce_ms, None, "{ended}");
+    assert!(matches!(report.finish.policy_reason, Some(Reason::CannotMeetMaxQuiesce { .. })), "{ended}");
+}
+
+/// The policy could not foresee it: a queue is held back while the guest is stopped.
+#[test]
+fn a_guest_stopped_for_too_long_goes_on_at_the_source() {
+    let trial = Trial::new();
+    let words = "--working-set 2M --dirty-rate 400M --max-quiesce 0.2 --rate-limit 64M --max-passes 2";
+    let held: String = (0..16).map(|device| format!(" --fault hold:{device}:3000ms@penultimate")).collect();
+    let (ended, report) = trial.relocate(&format!("{SMALL} {words} {held}"));
+    assert_held_at_most(&report, 200.0);
+    assert_stayed_whole(&ended, &report, 5);
+    assert!(report.finish.reason.starts_with("MAXQUIESCE: the guest had been stopped"), "{ended}");
+    assert!(report.quiesce_ms.is_some_and(|held_ms| held_ms >= 100.0), "{ended}");
+}
+
+#[test]
+fn maxtotal_ends_a_move_that_takes_longer() {
+    for medium in ["tcp", "shm"] {
+        let trial = Trial::new();
+        let words = format!("--max-total 0.2 --rate-limit 16M --medium {medium}");
+        let (ended, report) = trial.relocate(&format!("{SMALL} {words}"));
+        assert_stayed_whole(&ended, &report, 4);
+        assert!(report.finish.reason.starts_with("MAXTOTAL"), "{ended}");
+        assert_eq!(report.quiesce_ms, None, "{ended}");
+    }
+}
+
+#[test]
+fn the_pass_limit_stops_a_guest_that_never_converges() {
+    let trial = Trial::new();
+    let words = "--workload uniform --dirty-rate 400M --rate-limit 100M --max-passes 3";
+    let (ended, report) = trial.relocate(&format!("{SMALL} {words}"));
+    assert_moved_whole(&ended, &report);
+    assert_eq!(report.passes.len(), 5, "{ended}");
+    assert!(matches!(report.finish.policy_reason, Some(Reason::PassLimit { passes: 3, .. })), "{ended}");
+}

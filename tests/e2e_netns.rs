@@ -1,0 +1,120 @@
+//! A guest is moved over a network: two network namespaces joined by a cable (veth), made and removed by the
+//! test.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "these are tests")]
+
+mod common;
+
+use std::process::{Command, Output, Stdio};
+
+use common::pair::Aftermath;
+use common::{Running, SMALL, Trial, assert_moved_whole, assert_stayed_whole};
+use lgr_engine::report::Side;
+
+const SOURCE_ADDRESS: &str = "192.0.2.1";
+const DESTINATION_ADDRESS: &str = "192.0.2.2";
+
+/// Two network namespaces with a cable between them; removed when this goes.
+struct Cable<'a> {
+    trial: &'a Trial,
+}
+
+impl<'a> Cable<'a> {
+    /// `None`, and a line that says why, where this is not allowed.
+    fn new(trial: &'a Trial) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: network namespaces (not root)");
+            return None;
+        }
+        if ip("-V").is_err() {
+            println!("skipped: network namespaces (there is no ip command)");
+            return None;
+        }
+        let cable = Self { trial };
+        let [a, b] = [cable.space(Side::Source), cable.space(Side::Destination)];
+        let made = ip(&format!("netns add {a}"))
+            .and_then(|()| ip(&format!("netns add {b}")))
+            .and_then(|()| ip(&format!("-n {a} link add cable type veth peer name cable netns {b}")));
+        if let Err(why) = made {
+            println!("skipped: network namespaces ({why})");
+            return None;
+        }
+        for (space, address) in [(a, SOURCE_ADDRESS), (b, DESTINATION_ADDRESS)] {
+            ip(&format!("-n {space} addr add {address}/24 dev cable")).unwrap();
+            ip(&format!("-n {space} link set cable up")).unwrap();
+        }
+        Some(cable)
+    }
+
+    fn space(&self, side: Side) -> String {
+        format!("{}{}", self.trial.mark(), if side == Side::Source { "a" } else { "b" })
+    }
+
+    /// Starts `lgr` in the namespace of `side`.
+    fn start(&self, side: Side, words: &str) -> Running {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.space(side), env!("CARGO_BIN_EXE_lgr")]);
+        command.args(words.split_whitespace());
+        self.trial.spawn(command)
+    }
+
+    /// Starts a destination, and a source that relocates to it.
+    fn members(&self, both: &str, source: &str) -> (Running, Running) {
+        let both = format!("--volume {} --progress json {both}", self.trial.volume().display());
+        let listen = format!("receive tcp:{DESTINATION_ADDRESS}:0 {both}");
+        let mut destination = self.start(Side::Destination, &listen);
+        let address = destination.address();
+        (self.start(Side::Source, &format!("relocate --to {address} {both} {source}")), destination)
+    }
+
+    fn pull(&self) {
+        ip(&format!("-n {} link set cable down", self.space(Side::Source))).unwrap();
+    }
+}
+
+impl Drop for Cable<'_> {
+    fn drop(&mut self) {
+        for side in [Side::Source, Side::Destination] {
+            // Not there if making it was refused.
+            let _ = ip(&format!("netns del {}", self.space(side)));
+        }
+    }
+}
+
+fn ip(words: &str) -> Result<(), String> {
+    let run = Command::new("ip").args(words.split(' ')).stdin(Stdio::null()).output();
+    let Output { status, stderr, .. } = run.map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&stderr).trim().to_owned();
+    if status.success() { Ok(()) } else { Err(format!("ip {words}: {said}")) }
+}
+
+#[test]
+fn a_guest_crosses_a_network_whole() {
+    let trial = Trial::new();
+    let Some(cable) = Cable::new(&trial) else { return };
+    let words = format!("--rate-limit 64M --dirty-rate 4M {SMALL}");
+    let (source, destination) = cable.members("", &words);
+    let aftermath = Aftermath { source: source.wait(), destination: destination.wait() };
+    assert_eq!(aftermath.assert_one_guest(&trial), Side::Destination);
+    let report = aftermath.source.report();
+    assert_moved_whole(&aftermath.source, &report);
+    assert_eq!(aftermath.destination.code(), Some(0));
+    let used = report.queues.iter().filter(|queue| queue.side == Side::Source && queue.tx_bytes > 4096);
+    assert_eq!(used.count(), 16, "{:#?}", report.queues);
+    assert_eq!(report.medium, "tcp");
+    assert_eq!(report.sides_known, [Side::Source, Side::Destination]);
+}
+
+#[test]
+fn a_guest_stays_when_the_cable_is_pulled() {
+    let trial = Trial::new();
+    let Some(cable) = Cable::new(&trial) else { return };
+    let (mut source, destination) = cable.members("--peer-timeout 1", &format!("--rate-limit 4M {SMALL}"));
+    source.in_first_pass();
+    cable.pull();
+    let aftermath = Aftermath { source: source.wait(), destination: destination.wait() };
+    assert_eq!(aftermath.assert_one_guest(&trial), Side::Source);
+    assert_stayed_whole(&aftermath.source, &aftermath.source.report(), 3);
+    assert_eq!(aftermath.destination.report().finish.code.number(), 3);
+    assert_eq!(aftermath.destination.code(), Some(1));
+}

@@ -74,11 +74,13 @@ impl Transmitter {
         }
     }
 
-    /// Lays out `transfer`; `fetch` leaves the payload for the receiver to fetch.
+    /// Lays out `transfer`; `fetch` leaves the payload for the receiver to fetch. A staged payload always
+    /// travels in the frame: the receiver would fetch what is in the region by then, not what was staged.
     ///
     /// An extent outside the region is a defect of the transfer's source, not of a peer.
     pub(crate) fn load_transfer(&mut self, transfer: &Transfer, region: &Region, fetch: bool) {
         assert!((1..=EXTENTS_MAX).contains(&transfer.extents.len()), "1 to 256 extents per transfer");
+        let fetch = fetch && !transfer.staged;
         let mut header = Header::new(FrameKind::Transfer, self.device);
         header.sequence = transfer.tag;
         header.epoch = transfer.epoch;
@@ -125,7 +127,11 @@ impl Transmitter {
         self.push(base, HEADER_LEN_BYTES);
     }
 
+    /// An empty buffer would never be seen to be sent: a staged chunk of zero pages has one.
     fn push(&mut self, base: *const u8, len: usize) {
+        if len == 0 {
+            return;
+        }
         // Only ever read through: the kernel's send takes `iovec`, which has no const form.
         self.buffers.push(iovec { iov_base: base.cast_mut().cast(), iov_len: len });
         self.len_bytes += len as u64;

@@ -140,6 +140,35 @@ at_steps! {
     all_queues_cut_at_the_commit: all_queues_cut_at("commit");
 }
 
+/// Cuts at every kind of step over another medium or engine: the checks that do not depend on them.
+fn cut_everywhere(address: impl Fn(&Trial) -> String, options: &str) {
+    for device in ["5", "all"] {
+        for step in ["pass1", "pass2", "penultimate", "commit"] {
+            let trial = Trial::new();
+            let both = format!("--fault cut:{device}@{step} {options}");
+            let words = format!("{SMALL} {TWO_PASSES}");
+            let aftermath = Pair::start_at(&trial, &address(&trial), &both, &words).wait();
+            let owner = aftermath.assert_one_guest(&trial);
+            assert!(device == "all" || owner == Side::Destination, "{}", aftermath.source);
+        }
+    }
+}
+
+#[test]
+fn cuts_with_threads_leave_one_guest() {
+    cut_everywhere(|_| "tcp:127.0.0.1:0".to_owned(), "--engine blocking");
+}
+
+#[test]
+fn cuts_over_shm_leave_one_guest() {
+    cut_everywhere(|trial| format!("shm:{}", trial.path("link").display()), "");
+}
+
+#[test]
+fn cuts_over_shm_with_threads_leave_one_guest() {
+    cut_everywhere(|trial| format!("shm:{}", trial.path("link").display()), "--engine blocking");
+}
+
 /// Holds device 3 back in a pass while the guest writes the same few pages again and again. An old copy that
 /// arrived after a newer one would be a stale page.
 fn held_back_in(step: &str, medium: &str) {

@@ -92,7 +92,7 @@ pub struct Report {
     pub bytes_touched: Option<u64>,
     /// Guest memory sent in all passes together, zero pages counted in full, in bytes.
     pub bytes_logical: Option<u64>,
-    /// Bytes on the wire, headers included, both directions of the source's queues.
+    /// Bytes of all transfers the source sent, headers included.
     pub bytes_wire: Option<u64>,
     /// `bytes_touched` over `total_ms`, in bytes per second.
     pub throughput_bytes_per_s: Option<u64>,

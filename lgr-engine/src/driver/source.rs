@@ -138,6 +138,8 @@ impl<'a> Run<'a> {
     ) -> Self {
         let storage = guest.storage().clone();
         let touched = storage.touched().unwrap_or_default();
+        // A guest that cannot be compared is not offered for comparison: nobody would wait for it.
+        let verify = options.verify && guest.verifier().is_some();
         let offer = Offer {
             guest: record.guest,
             source: options.member,
@@ -145,7 +147,7 @@ impl<'a> Run<'a> {
             touched_len_bytes: touched.bytes(),
             page_size_bytes: PAGE_SIZE as u32,
             backing: crate::workload::backing_number(storage.backing()),
-            verify: options.verify,
+            verify,
             run_after_ms: options.run_after.as_millis() as u64,
             owner_epoch: record.epoch,
             owner_nonce: record.nonce,
@@ -163,7 +165,7 @@ impl<'a> Run<'a> {
             member: options.member,
             limits: options.limits,
             run_after: options.run_after,
-            verify: options.verify,
+            verify,
             faults: options.faults,
             core,
             clock: now,

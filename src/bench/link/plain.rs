@@ -19,6 +19,8 @@ use rustix::net::{SendFlags, send, shutdown};
 use super::receiving::Arrivals;
 use crate::bench::region::Memory;
 
+/// As large as a link makes those of loopback.
+const TCP_SEND_BUFFER_BYTES: usize = 256 << 10;
 /// As large as a link makes those of its Unix sockets.
 const UNIX_SEND_BUFFER_BYTES: usize = 1 << 20;
 
@@ -59,6 +61,7 @@ pub(super) fn connect(address: &Address, queues: u8) -> anyhow::Result<Vec<Owned
             Address::Tcp(at) => {
                 let socket = TcpStream::connect(at)?;
                 set_tcp_nodelay(&socket, true)?;
+                set_socket_send_buffer_size(&socket, TCP_SEND_BUFFER_BYTES)?;
                 Ok(socket.into())
             }
             Address::Unix(path) | Address::Shm(path) => {

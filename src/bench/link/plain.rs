@@ -118,14 +118,16 @@ impl Receivers {
         arrivals: &Arc<Arrivals>,
     ) -> std::io::Result<Self> {
         let sockets = Arc::new(sockets);
-        let next = Arc::new(AtomicU64::new(0));
         let mut receivers = Self { sockets: sockets.clone(), threads: Vec::new() };
+        let threads = sockets.len() as u64;
+        // Each thread has places of its own: it takes one before it knows when its bytes come, and must not share it
+        // with a thread that is a whole memory ahead.
+        let places = (memory.chunks() / threads).max(1);
         for number in 0..sockets.len() {
             let (sockets, memory, arrivals) = (sockets.clone(), memory.clone(), arrivals.clone());
-            let next = next.clone();
             let receive = move || {
-                loop {
-                    let chunk = next.fetch_add(1, Ordering::Relaxed);
+                for turn in 0.. {
+                    let chunk = number as u64 + threads * (turn % places);
                     match memory.receive(chunk, sockets[number].as_fd()) {
                         Ok(true) => arrivals.one(chunk),
                         Ok(false) => return,

@@ -223,7 +223,7 @@ impl Receiving {
         self.round(way, chunks)?;
         self.arrivals.checking.store(false, Ordering::Relaxed);
         let intact = self.arrivals.intact.load(Ordering::Relaxed);
-        anyhow::ensure!(intact == chunks, "{intact} of {chunks} chunks arrived intact");
+        anyhow::ensure!(intact == chunks, "{way:?}: {intact} of {chunks} chunks arrived intact");
         Ok(())
     }
 

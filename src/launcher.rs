@@ -57,7 +57,7 @@ enum News {
 }
 
 fn relocate_once(args: &RelocateArgs, cancel: &Cancel, observer: &dyn Observer) -> anyhow::Result<Report> {
-    let room = tempfile::Builder::new().prefix(&room_prefix()).tempdir_in(fast_dir())?;
+    let room = Room::new()?;
     let (news, inbox) = channel();
     let mut destination = Member::start(Side::Destination, &destination_args(args, room.path()), &news)?;
     let mut waiting = Watch { observer, cancel, inbox: &inbox, reports: Vec::new(), ended: Vec::new() };
@@ -102,10 +102,47 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// What the names of this launcher's rooms begin with: whoever finds one left by a launcher that was killed
-/// can tell whether it is still needed.
-fn room_prefix() -> String {
-    format!("lgr-{}-", std::process::id())
+/// The directory of one relocation: its volume and its socket. Locked for as long as it is needed, so that the next
+/// launcher can tell one that a killed launcher left.
+struct Room {
+    dir: tempfile::TempDir,
+    _lock: std::fs::File,
+}
+
+const ROOM_PREFIX: &str = "lgr-room-";
+
+impl Room {
+    fn new() -> anyhow::Result<Self> {
+        let place = fast_dir();
+        remove_left_rooms(&place);
+        let dir = tempfile::Builder::new()
+            .prefix(&format!("{ROOM_PREFIX}{}-", std::process::id()))
+            .tempdir_in(place)?;
+        let lock = std::fs::File::open(dir.path())?;
+        lock.lock()?;
+        Ok(Self { dir, _lock: lock })
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+/// Removes the rooms in `place` whose launcher is gone. One that cannot be removed is left.
+fn remove_left_rooms(place: &Path) {
+    let Ok(entries) = std::fs::read_dir(place) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(ROOM_PREFIX));
+        // A new room is locked only a moment after it is made.
+        let age = std::fs::symlink_metadata(&path).ok().and_then(|data| data.modified().ok()?.elapsed().ok());
+        if ours
+            && age.is_some_and(|age| age > Duration::from_secs(60))
+            && let Ok(dir) = std::fs::File::open(&path)
+            && dir.try_lock().is_ok()
+        {
+            let _ = std::fs::remove_dir_all(&path);
+        }
+    }
 }
 
 /// A directory in memory if there is one that takes files: the owner record then costs no disk write. It

@@ -22,7 +22,7 @@ use clap::{Parser, Subcommand};
 
 /// Live Guest Relocation: moves a running guest's memory between member processes.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true, max_term_width = 110)]
+#[command(version, arg_required_else_help = true, args_override_self = true, max_term_width = 110)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -58,7 +58,20 @@ fn main() -> ExitCode {
         }
     };
     outcome.unwrap_or_else(|error| {
-        progress::complain(&format!("lgr: {error:#}"));
+        progress::complain(&format!("lgr: {}", in_words(&error)));
         ExitCode::FAILURE
     })
+}
+
+/// The error and its causes in one line; a cause that an error above it has told already is left out.
+fn in_words(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }

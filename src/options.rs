@@ -138,13 +138,36 @@ pub(crate) enum EngineArg {
     Blocking,
 }
 
+/// Where owner records are.
+#[derive(Args, Clone, Debug, Serialize)]
+pub(crate) struct VolumeArgs {
+    /// Directory that both members can reach: who runs a guest is recorded there [default: lgr-volume-UID in the
+    /// directory for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) volume: Option<PathBuf>,
+}
+
+impl VolumeArgs {
+    /// The shared volume; without the option, a directory of this user on this machine.
+    pub(crate) fn dir(&self) -> anyhow::Result<PathBuf> {
+        if let Some(dir) = &self.volume {
+            return Ok(dir.clone());
+        }
+        let user = rustix::process::getuid().as_raw();
+        let dir = std::env::temp_dir().join(format!("lgr-volume-{user}"));
+        let made = std::fs::DirBuilder::new().recursive(true).create(&dir);
+        made.map_err(|error| anyhow::anyhow!("cannot make the volume {}: {error}", dir.display()))?;
+        Ok(dir)
+    }
+}
+
 /// Options of a member, on either side.
 #[derive(Args, Clone, Debug, Serialize)]
 #[command(next_help_heading = "Member")]
 pub(crate) struct MemberArgs {
-    /// Directory that both members can reach: who runs a guest is recorded there
-    #[arg(long, value_name = "DIR")]
-    pub(crate) volume: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) volume: VolumeArgs,
 
     /// What drives the queues
     #[arg(long, default_value = "auto", value_name = "ENGINE")]
@@ -179,18 +202,6 @@ impl MemberArgs {
             EngineArg::Blocking => Some(Engine::Blocking),
         };
         LinkOptions { engine, silence_limit: Duration::from_secs_f64(self.peer_timeout) }
-    }
-
-    /// The shared volume; without the option, a directory of this user on this machine.
-    pub(crate) fn volume_dir(&self) -> anyhow::Result<PathBuf> {
-        if let Some(dir) = &self.volume {
-            return Ok(dir.clone());
-        }
-        let user = rustix::process::getuid().as_raw();
-        let dir = std::env::temp_dir().join(format!("lgr-volume-{user}"));
-        let made = std::fs::DirBuilder::new().recursive(true).create(&dir);
-        made.map_err(|error| anyhow::anyhow!("cannot make the volume {}: {error}", dir.display()))?;
-        Ok(dir)
     }
 }
 

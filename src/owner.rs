@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use lgr_engine::owner::{GuestName, OwnerVolume};
 
-use crate::options::{MemberArgs, named};
+use crate::options::{VolumeArgs, named};
 use crate::progress::print;
 
 /// Options of `lgr owner`.
@@ -16,12 +16,12 @@ pub(crate) struct OwnerArgs {
     guest: GuestName,
 
     #[command(flatten)]
-    common: MemberArgs,
+    volume: VolumeArgs,
 }
 
 /// Runs the subcommand.
 pub(crate) fn run(args: &OwnerArgs) -> anyhow::Result<ExitCode> {
-    let volume = OwnerVolume::open(args.common.volume_dir()?)?;
+    let volume = OwnerVolume::open(args.volume.dir()?)?;
     let record = volume.read(args.guest)?;
     let before = record.previous_owner.map_or_else(String::new, |member| format!(", before that {member}"));
     print(&format!("{} belongs to {} (change {}{before})\n", record.guest, record.owner, record.epoch));

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lgr_engine::event::{Event, Observer};
 use lgr_engine::report::table::{size, time};
-use lgr_engine::report::{PassKind, Side};
 
 use crate::options::ProgressArg;
 
@@ -46,22 +45,6 @@ impl Observer for Json {
     }
 }
 
-fn kind_name(kind: PassKind) -> &'static str {
-    match kind {
-        PassKind::First => "first",
-        PassKind::Intermediate => "intermediate",
-        PassKind::Penultimate => "penultimate",
-        PassKind::Final => "final",
-    }
-}
-
-fn side_name(side: Side) -> &'static str {
-    match side {
-        Side::Source => "source",
-        Side::Destination => "destination",
-    }
-}
-
 /// The line that an event is worth; most progress is worth none.
 fn line_of(event: &Event) -> Option<String> {
     Some(match event {
@@ -71,10 +54,10 @@ fn line_of(event: &Event) -> Option<String> {
         }
         Event::PassDone { number, kind, pages, ms } => {
             let bytes = size(pages * guest_mem::PAGE_SIZE as u64);
-            format!("pass {number} ({}): {bytes} in {}", kind_name(*kind), time(*ms))
+            format!("pass {number} ({}): {bytes} in {}", kind.name(), time(*ms))
         }
         Event::Quiesced => "guest stopped".to_owned(),
-        Event::Running { side } => format!("guest runs on the {}", side_name(*side)),
+        Event::Running { side } => format!("guest runs on the {}", side.name()),
         Event::Note { text } => format!("note: {text}"),
         Event::Preparing { .. }
         | Event::PassStarted { .. }
@@ -88,7 +71,7 @@ fn line_of(event: &Event) -> Option<String> {
 fn state_of(event: &Event) -> Option<(String, u64, u64)> {
     Some(match event {
         Event::Preparing { side, what, done_bytes, total_bytes } => {
-            (format!("{}: {what}", side_name(*side)), *done_bytes, *total_bytes)
+            (format!("{}: {what}", side.name()), *done_bytes, *total_bytes)
         }
         Event::PassProgress { number, done_bytes, total_bytes } => {
             (format!("pass {number}"), *done_bytes, *total_bytes)

@@ -53,7 +53,7 @@ pub(crate) fn run(args: &ReceiveArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn serve(args: &ReceiveArgs, cancel: &Cancel, observer: &dyn Observer) -> anyhow::Result<Report> {
-    let volume = OwnerVolume::open(args.common.volume_dir()?)?;
+    let volume = OwnerVolume::open(args.common.volume.dir()?)?;
     let listener = Listener::bind(&args.address)?;
     observer.event(Event::Listening { address: listener.address().to_string() });
     let patience = args.wait.map(Duration::from_secs_f64);

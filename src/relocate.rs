@@ -20,6 +20,7 @@ use lgr_engine::workload::{OVERHEAD_BYTES, Workload};
 use serde::Serialize;
 
 use crate::options::{GuestArgs, LimitArgs, MemberArgs, member_name, named, seconds};
+use crate::progress::complain;
 use crate::{launcher, output, progress, signals};
 
 /// Options of `lgr relocate`.
@@ -95,6 +96,11 @@ pub(crate) fn run(args: &RelocateArgs) -> anyhow::Result<ExitCode> {
     // Refused before anything starts.
     args.guest.workload().check(args.guest.memory)?;
     output::check_writable(args.json.as_deref())?;
+    if args.to.is_none() && args.common.volume.volume.is_some() {
+        let text =
+            "--volume needs --to: without it both members are started here, with a volume of their own\n";
+        clap::Error::raw(clap::error::ErrorKind::MissingRequiredArgument, text).exit();
+    }
     let cancel = signals::cancel_on_ctrl_c()?;
     let observer = progress::observer(args.common.progress);
     let Some(address) = &args.to else {
@@ -126,7 +132,7 @@ fn move_to(
     check_memory(args, 1)?;
     let options = StorageOptions { len_bytes: args.guest.memory, backing: args.guest.backing };
     let storage = Arc::new(Storage::create(&options)?);
-    let volume = OwnerVolume::open(args.common.volume_dir()?)?;
+    let volume = OwnerVolume::open(args.common.volume.dir()?)?;
     let record = if args.claim {
         volume.replace(args.guest.guest, args.member)?
     } else {

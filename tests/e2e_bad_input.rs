@@ -58,12 +58,12 @@ fn words_that_make_no_sense_are_wrong_usage() {
 
 #[test]
 fn a_guest_larger_than_the_machine_is_refused_with_the_sum() {
-    refused("relocate --memory 1T", 1, &["1099511627776 + destination guest 1099511627776", " = 2199"]);
+    refused("relocate --memory 1T", 1, &["1.00 TiB + destination guest 1.00 TiB", " = 2.00 TiB needed"]);
 }
 
 #[test]
 fn a_guest_that_touches_more_than_it_has_is_refused() {
-    refused("relocate --memory 16M --touched 32M", 1, &["33554432 touched bytes", "16777216"]);
+    refused("relocate --memory 16M --touched 32M", 1, &["32.0 MiB touched", "16.0 MiB"]);
 }
 
 #[test]
@@ -189,8 +189,9 @@ fn an_address_that_is_taken_is_named() {
 fn a_volume_that_is_missing_is_named() {
     let parts = ["the shared volume /nonexistent/volume cannot be used", "No such file"];
     for words in ["relocate --to tcp:127.0.0.1:1 --memory 16M", "receive tcp:127.0.0.1:0", "owner LINUX1"] {
-        refused(&format!("{words} --volume /nonexistent/volume --progress none"), 1, &parts);
+        refused(&format!("{words} --volume /nonexistent/volume"), 1, &parts);
     }
+    refused("relocate --memory 16M --volume /tmp", 2, &["--volume needs --to"]);
 }
 
 #[test]
@@ -271,6 +272,32 @@ fn without_locked_memory_a_move_still_works() {
     let report = ended.report();
     assert_moved_whole(&ended, &report);
     assert!(report.engine == EngineKind::IoUring || !report.fallbacks.is_empty(), "{ended}");
+}
+
+#[test]
+fn io_uring_that_was_asked_for_and_is_forbidden_is_an_error() {
+    let trial = Trial::new();
+    let mut command = trial.lgr(&format!("relocate {SMALL} --engine io_uring"));
+    kernel::without_call(&mut command, libc::SYS_io_uring_setup);
+    trial.spawn(command).wait().refused(1, &["io_uring was asked for and cannot be used here"]);
+}
+
+#[test]
+fn the_last_of_a_repeated_option_counts() {
+    let trial = Trial::new();
+    let (ended, report) = trial.relocate(&format!("{SMALL} --queues 16 --queues 3"));
+    assert_moved_whole(&ended, &report);
+    assert_eq!(report.queues.len(), 2 * 3);
+}
+
+#[test]
+fn a_fault_that_never_strikes_is_told() {
+    let trial = Trial::new();
+    let ended = trial.run(&format!("relocate {SMALL} --fault cut:99@pass1 --fault hold:1:5ms@pass900"));
+    for fault in ["cut:99@pass1", "hold:1:5ms@pass900"] {
+        let text = format!("the fault {fault} did not strike");
+        assert!(ended.words().contains(&text), "{ended}");
+    }
 }
 
 #[test]

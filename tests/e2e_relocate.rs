@@ -21,6 +21,10 @@ fn moves_whole(words: &str) -> Report {
 /// Sixteen queues pull from one pass, so a fast queue may take the share of one whose thread was not
 /// scheduled. With a rate limit each waits for its turn with a chunk in hand, and all get some.
 fn moves_over_all_queues(medium: &str, engine: &str) {
+    if let (Err(reason), "io_uring") = (isfc::probe_io_uring(), engine) {
+        println!("skipped: io_uring ({reason})");
+        return;
+    }
     let words = format!("--memory 64M --rate-limit 128M --dirty-rate 4M --medium {medium} --engine {engine}");
     let report = moves_whole(&words);
     assert_eq!(report.medium, medium);

@@ -20,6 +20,7 @@ mod runs;
 mod sparse;
 mod storage;
 mod tracker;
+pub mod units;
 mod workload;
 
 pub use content::{

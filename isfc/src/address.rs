@@ -47,7 +47,7 @@ pub enum AddressError {
     #[error("'{0}' is no address: write tcp:HOST:PORT, unix:PATH or shm:PATH")]
     Form(String),
     /// A host name that cannot be resolved.
-    #[error("cannot resolve '{host}': {reason}")]
+    #[error("cannot resolve '{host}': {reason} (an address is tcp:HOST:PORT, unix:PATH or shm:PATH)")]
     Resolve {
         /// As given.
         host: String,
@@ -121,6 +121,15 @@ impl FromStr for Address {
         if host.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
             return Err(AddressError::Form(text.to_owned()));
         }
+        // A host name holds no colon and no slash, so what stands before one was meant to be a medium.
+        if let Some((medium, rest)) = host.split_once(':')
+            && rest.contains(['/', ':'])
+            && !medium.is_empty()
+            && medium.bytes().all(|byte| byte.is_ascii_alphanumeric())
+            && host.parse::<SocketAddr>().is_err()
+        {
+            return Err(AddressError::Medium(medium.to_owned()));
+        }
         let resolve = |reason: String| AddressError::Resolve { host: host.to_owned(), reason };
         let mut found = host.to_socket_addrs().map_err(|error| resolve(error.to_string()))?;
         found.next().map(Self::Tcp).ok_or_else(|| resolve("no address found".to_owned()))
@@ -155,6 +164,12 @@ mod tests {
     fn nonsense_is_refused_with_what_to_write() {
         for text in ["", "tcp:", "host", "127.0.0.1:99999", "unix:", "shm:"] {
             assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+        for text in ["rdma:host:1", "rdma:/path", "ftp://host:21"] {
+            assert!(
+                matches!(text.parse::<Address>(), Err(AddressError::Form(_) | AddressError::Medium(_))),
+                "{text}"
+            );
         }
         let error = "rdma".parse::<Medium>().unwrap_err().to_string();
         assert_eq!(error, "unknown medium 'rdma': use tcp, unix or shm");

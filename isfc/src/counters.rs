@@ -35,7 +35,7 @@ pub struct DeviceCounters {
     pub transfers_rx: u64,
     /// Waits in which a frame that was being sent made no progress for 100 ms.
     pub stalls: u64,
-    /// Sends and receives that were cut short and went on from where they stopped.
+    /// Sends that the medium took only in part, and that went on from where they stopped.
     pub retries: u64,
     /// Calls into the kernel to submit or wait.
     pub submissions: u64,

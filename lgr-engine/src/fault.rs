@@ -4,6 +4,7 @@
 //! `cut:all@final`, `hold:5:200ms@pass2`. Each side acts on those that name it; cuts and holds are the
 //! source's.
 
+use std::cell::Cell;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -132,21 +133,47 @@ impl FromStr for Fault {
     }
 }
 
-/// Lets every fault of `faults` strike that belongs to `side` and `step`.
-pub fn strike(faults: &[Fault], side: Side, step: Step, link: &Link) {
-    for fault in faults.iter().filter(|fault| fault.step == step) {
-        match fault.action {
-            Action::Kill(victim) if victim == side => {
-                let _ =
-                    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+/// The faults of one side, and which of them have struck.
+#[derive(Debug)]
+pub struct Faults {
+    side: Side,
+    all: Vec<(Fault, Cell<bool>)>,
+}
+
+impl Faults {
+    /// Those of `faults` that `side` acts on.
+    pub fn of(side: Side, faults: &[Fault]) -> Self {
+        let ours = |fault: &&Fault| match fault.action {
+            Action::Kill(victim) => victim == side,
+            Action::Cut(_) | Action::CutAll | Action::Hold(..) => side == Side::Source,
+        };
+        Self { side, all: faults.iter().filter(ours).map(|fault| (*fault, Cell::new(false))).collect() }
+    }
+
+    /// Lets every fault of `step` strike.
+    pub fn strike(&self, step: Step, link: &Link) {
+        for (fault, struck) in self.all.iter().filter(|(fault, _)| fault.step == step) {
+            match fault.action {
+                Action::Kill(_) => {
+                    let this = rustix::process::getpid();
+                    let _ = rustix::process::kill_process(this, rustix::process::Signal::KILL);
+                }
+                Action::CutAll => (0..link.devices()).for_each(|device| link.cut_device(device)),
+                Action::Cut(device) | Action::Hold(device, _) if device >= link.devices() => continue,
+                Action::Cut(device) => link.cut_device(device),
+                Action::Hold(device, time) => link.hold_device(device, time),
             }
-            Action::Cut(device) if side == Side::Source => link.cut_device(device),
-            Action::CutAll if side == Side::Source => {
-                (0..link.devices()).for_each(|device| link.cut_device(device));
-            }
-            Action::Hold(device, time) if side == Side::Source => link.hold_device(device, time),
-            _ => {}
+            struck.set(true);
         }
+    }
+
+    /// In words, each fault that never struck: a test that meant to see one should not pass for want of it.
+    pub fn missed(&self) -> impl Iterator<Item = String> {
+        let missed = self.all.iter().filter(|(_, struck)| !struck.get());
+        missed.map(|(fault, _)| {
+            let side = self.side.name();
+            format!("the fault {fault} did not strike: the {side} never came to that step, or the link has no such device")
+        })
     }
 }
 

@@ -209,7 +209,9 @@ impl Report {
         }
         if let (Some(quiesce_ms), Some(parts)) = (self.quiesce_ms, &mut self.quiesce) {
             parts.other = 0.0;
-            parts.other = (quiesce_ms - parts.sum_ms()).max(0.0);
+            let unnamed = quiesce_ms - parts.sum_ms();
+            // Less than a nanosecond is what adding floats leaves.
+            parts.other = if unnamed < 1e-6 { 0.0 } else { unnamed };
         }
     }
 

@@ -44,6 +44,8 @@ pub enum Input {
     },
     /// The guest stands still.
     Stopped,
+    /// Its state has been saved and handed to the link.
+    StateSent,
     /// The record was changed back to us.
     Withdrawn,
     /// The record names another member: it was changed first.
@@ -95,7 +97,7 @@ pub enum Effect {
     Harvest,
     /// Stop the guest; answer [`Input::Stopped`].
     Quiesce,
-    /// Save the stopped guest's state and send it.
+    /// Save the stopped guest's state and send it; answer [`Input::StateSent`].
     SendState,
     /// Let the guest go on here.
     Resume,
@@ -137,6 +139,8 @@ pub struct PassDone {
     pub pages: u64,
     /// From its first transfer until the destination confirmed it.
     pub duration: Duration,
+    /// From its first transfer until the pages changed meanwhile had been found.
+    pub window: Duration,
     /// Pages found changed after it.
     pub dirty_pages_after: u64,
     /// It had to be sent again.
@@ -165,6 +169,8 @@ struct Pass {
     pages: u64,
     began: Duration,
     closed: Duration,
+    /// When the destination confirmed it.
+    confirmed: Option<Duration>,
     repeats: u32,
 }
 
@@ -218,6 +224,7 @@ impl Source {
                 pages: 0,
                 began: zero,
                 closed: zero,
+                confirmed: None,
                 repeats: 0,
             },
             next_epoch: 1,
@@ -260,6 +267,10 @@ impl Source {
             (State::Stopping, Input::Stopped) => {
                 self.parts.stop = self.lap_ms();
                 self.state = State::Harvesting;
+                self.effects.push(Effect::Harvest);
+            }
+            (State::Sending | State::Closing | State::Harvesting, Input::StateSent) => {
+                self.parts.state = self.lap_ms();
                 self.effects.push(Effect::Harvest);
             }
             (State::Withdrawing, Input::Withdrawn) => self.end_here(),
@@ -355,7 +366,8 @@ impl Source {
 
     fn begin_pass(&mut self, number: u32, kind: PassKind) {
         let epoch = self.take_epoch();
-        self.pass = Pass { number, kind, epoch, pages: 0, began: self.now, closed: self.now, repeats: 0 };
+        let (began, closed) = (self.now, self.now);
+        self.pass = Pass { number, kind, epoch, pages: 0, began, closed, confirmed: None, repeats: 0 };
         self.state = State::Sending;
         self.effects.push(Effect::BeginPass { number, kind, epoch });
     }
@@ -383,6 +395,7 @@ impl Source {
     }
 
     fn on_pass_ok(&mut self) {
+        self.pass.confirmed = Some(self.now);
         let barrier = self.now.saturating_sub(self.pass.closed);
         // Stopping costs a few exchanges of this kind besides the pages themselves.
         self.history.stop_cost = (barrier * 3).clamp(Duration::from_micros(500), Duration::from_millis(20));
@@ -447,7 +460,6 @@ impl Source {
         self.parts.harvest = self.lap_ms();
         self.begin_pass(self.pass.number + 1, PassKind::Penultimate);
         self.effects.push(Effect::SendState);
-        self.effects.push(Effect::Harvest);
     }
 
     fn on_final_harvest(&mut self, pages: u64) {
@@ -462,20 +474,23 @@ impl Source {
     }
 
     fn record_pass(&mut self, dirty_pages_after: u64) {
-        let Pass { number, kind, epoch, pages, began, repeats, .. } = self.pass;
-        let duration = self.now.saturating_sub(began);
+        let Pass { number, kind, epoch, pages, began, confirmed, repeats, .. } = self.pass;
+        let duration = confirmed.unwrap_or(self.now).saturating_sub(began);
+        // What was found was written since the last collection, not only while the pass was under way.
+        let window = self.now.saturating_sub(began);
         self.done.push(PassDone {
             number,
             kind,
             epoch,
             pages,
             duration,
+            window,
             dirty_pages_after,
             repeated: repeats > 0,
         });
-        let per_s = |pages: u64| {
+        let per_s = |pages: u64, time: Duration| {
             let bytes = (pages * self.page_size_bytes) as f64;
-            (bytes / duration.as_secs_f64().max(1e-6)) as u64
+            (bytes / time.as_secs_f64().max(1e-6)) as u64
         };
         self.history.passes.push(PassSummary {
             number,
@@ -483,8 +498,8 @@ impl Source {
             bytes: pages * self.page_size_bytes,
             duration,
             dirty_pages_after,
-            dirty_rate_bytes_per_s: per_s(dirty_pages_after),
-            link_rate_bytes_per_s: per_s(pages),
+            dirty_rate_bytes_per_s: per_s(dirty_pages_after, window),
+            link_rate_bytes_per_s: per_s(pages, duration),
         });
     }
 

@@ -219,7 +219,10 @@ impl World {
                 self.stopped_at = Some(self.now);
                 self.to_source.push_back(Input::Stopped);
             }
-            Effect::SendState => self.perform_source(Effect::Send(Message::State(vec![1]))),
+            Effect::SendState => {
+                self.perform_source(Effect::Send(Message::State(vec![1])));
+                self.to_source.push_back(Input::StateSent);
+            }
             Effect::Resume => {
                 if let Some(at) = self.stopped_at.take() {
                     self.longest_stop = self.longest_stop.max(self.now - at);

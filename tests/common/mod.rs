@@ -135,7 +135,7 @@ impl Trial {
         let mut found: Vec<String> =
             self.processes().iter().map(|id| format!("process {id}: {}", command_line(*id))).collect();
         let launched = self.launched.lock().unwrap();
-        let rooms: Vec<String> = launched.iter().map(|id| format!("lgr-{id}-")).collect();
+        let rooms: Vec<String> = launched.iter().map(|id| format!("lgr-room-{id}-")).collect();
         for place in [Path::new("/dev/shm"), &std::env::temp_dir(), Path::new("/run/netns")] {
             for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();

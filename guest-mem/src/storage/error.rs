@@ -88,7 +88,7 @@ pub enum StorageError {
     },
     /// The guest cannot fit on this machine.
     #[error(
-        "{need}, but only {room_bytes} bytes are left by {limit}: use a smaller guest or touch less of it"
+        "{need}, but only {room} are left by {limit}: use a smaller guest or touch less of it", room = crate::units::Size(*room_bytes)
     )]
     DoesNotFit {
         /// The sum that says why.

@@ -4,6 +4,7 @@
 //! The size of `/dev/shm` is none of them: a memfd lives on a mount of the kernel's own, without a size limit.
 
 use super::StorageError;
+use crate::units::Size;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,11 +34,11 @@ impl fmt::Display for MemoryNeed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "source guest {} + destination guest {} + overhead {} = {} bytes needed",
-            self.source_touched_bytes,
-            self.destination_touched_bytes,
-            self.overhead_bytes,
-            self.total_bytes()
+            "source guest {} + destination guest {} + overhead {} = {} needed",
+            Size(self.source_touched_bytes),
+            Size(self.destination_touched_bytes),
+            Size(self.overhead_bytes),
+            Size(self.total_bytes())
         )
     }
 }
@@ -133,9 +134,7 @@ mod tests {
         check_fits(&need, &available).unwrap();
         need.source_touched_bytes = 16 * GIB;
         let text = check_fits(&need, &available).unwrap_err().to_string();
-        for part in
-            ["17179869184 + destination guest 8589934592", "= 26038239232", "21474836480", "MemAvailable"]
-        {
+        for part in ["16.0 GiB + destination guest 8.00 GiB", "= 24.2 GiB", "20.0 GiB", "MemAvailable"] {
             assert!(text.contains(part), "{text}");
         }
     }

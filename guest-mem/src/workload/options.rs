@@ -2,6 +2,7 @@
 
 use super::WorkloadError;
 use crate::page::{PAGE_SIZE, PageCount};
+use crate::units::Size;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -166,8 +167,9 @@ impl WorkloadOptions {
         }
         if self.touched_bytes > storage_bytes {
             return refuse(format!(
-                "{} touched bytes do not fit in a guest of {storage_bytes}",
-                self.touched_bytes
+                "{} touched do not fit in a guest of {}",
+                Size(self.touched_bytes),
+                Size(storage_bytes)
             ));
         }
         if let Some(working_set_bytes) = self.working_set_bytes

@@ -350,9 +350,9 @@ impl Link {
     /// Starts a thread for each device of `endpoints`.
     ///
     /// # Errors
-    /// Shared memory that cannot be mapped, or threads or descriptors the kernel refuses.
+    /// An engine that was asked for and is not allowed here, shared memory that cannot be mapped, or threads or descriptors the kernel refuses.
     pub fn start(endpoints: Endpoints, options: LinkOptions) -> Result<Self, MediumError> {
-        let (engine, engine_fallback) = choose_engine(options.engine);
+        let (engine, engine_fallback) = choose_engine(options.engine)?;
         let (events, receiver) = unbounded();
         let devices = endpoints.devices();
         debug_assert!(devices <= DEVICES_MAX);
@@ -582,13 +582,14 @@ impl Notifier {
     }
 }
 
-fn choose_engine(wanted: Option<Engine>) -> (Engine, Option<String>) {
-    match wanted {
-        Some(Engine::Blocking) => (Engine::Blocking, None),
-        _ => match uring::probe() {
-            Ok(()) => (Engine::IoUring, None),
-            Err(reason) => (Engine::Blocking, Some(reason)),
-        },
+fn choose_engine(wanted: Option<Engine>) -> Result<(Engine, Option<String>), MediumError> {
+    if wanted == Some(Engine::Blocking) {
+        return Ok((Engine::Blocking, None));
+    }
+    match (uring::probe(), wanted) {
+        (Ok(()), _) => Ok((Engine::IoUring, None)),
+        (Err(reason), None) => Ok((Engine::Blocking, Some(reason))),
+        (Err(reason), Some(_)) => Err(MediumError::Engine(reason)),
     }
 }
 

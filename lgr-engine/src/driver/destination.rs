@@ -13,7 +13,7 @@ use super::{Cancel, LOOK_EVERY, take_record};
 use crate::arrivals::{Arrivals, NOTICE_ARRIVALS};
 use crate::destination::{Destination, Effect, Input};
 use crate::event::{Event, Observer};
-use crate::fault::{Fault, Step, strike};
+use crate::fault::{Fault, Faults, Step};
 use crate::guest::{Guest, GuestFactory, Phase};
 use crate::message::{Message, Offer};
 use crate::owner::{CasOutcome, GuestName, MemberName, OwnerVolume};
@@ -40,6 +40,7 @@ pub fn receive(
 ) -> Report {
     let mut run = Run::new(factory, link, volume, options, observer);
     let (finish, runs_on) = run.until_finished(cancel);
+    run.faults.missed().for_each(|text| observer.event(Event::Note { text }));
     let cpu_s = run.usage.elapsed_s();
     let Run { core, guest, .. } = run;
     let offer = core.offer().cloned();
@@ -84,7 +85,7 @@ struct Run<'a> {
     link: &'a Link,
     volume: &'a OwnerVolume,
     observer: &'a dyn Observer,
-    faults: Vec<Fault>,
+    faults: Faults,
     member: MemberName,
     core: Destination,
     guest: Option<Box<dyn Guest>>,
@@ -107,7 +108,7 @@ impl<'a> Run<'a> {
             link,
             volume,
             observer,
-            faults: options.faults.clone(),
+            faults: Faults::of(Side::Destination, &options.faults),
             member: options.member,
             core: Destination::new(options.member),
             guest: None,
@@ -162,7 +163,7 @@ impl<'a> Run<'a> {
     }
 
     fn strike(&self, step: Step) {
-        strike(&self.faults, Side::Destination, step, self.link);
+        self.faults.strike(step, self.link);
     }
 
     fn perform(&mut self, effect: Effect) -> Option<Input> {

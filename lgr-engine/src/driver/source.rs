@@ -11,7 +11,7 @@ use super::halves::{UsageMark, fill_experience, fill_half};
 use super::verify::{Exchange, check_own, offer_manifest};
 use super::{Cancel, LOOK_EVERY, take_record};
 use crate::event::{Event, Observer};
-use crate::fault::{Fault, Step, strike};
+use crate::fault::{Fault, Faults, Step};
 use crate::feed::{Feed, GUEST_STORAGE, Pass};
 use crate::guest::{Guest, Phase};
 use crate::limit::RateLimit;
@@ -83,6 +83,7 @@ pub fn relocate(
     let policy = options.policy.name().to_owned();
     let mut run = Run::new(guest, link, volume, record, options, observer);
     let outcome = run.until_finished(cancel);
+    run.faults.missed().for_each(|text| run.note(text));
     let cpu_s = usage.elapsed_s();
     let mut report = run.report(&outcome, &policy, rate_limit);
     fill_half(&mut report, Side::Source, link, cpu_s);
@@ -115,7 +116,7 @@ struct Run<'a> {
     limits: Limits,
     run_after: Duration,
     verify: bool,
-    faults: Vec<Fault>,
+    faults: Faults,
     core: Source,
     clock: Instant,
     feed: Arc<Feed>,
@@ -166,7 +167,7 @@ impl<'a> Run<'a> {
             limits: options.limits,
             run_after: options.run_after,
             verify,
-            faults: options.faults,
+            faults: Faults::of(Side::Source, &options.faults),
             core,
             clock: now,
             feed,
@@ -264,7 +265,7 @@ impl<'a> Run<'a> {
     }
 
     fn strike(&self, step: Step) {
-        strike(&self.faults, Side::Source, step, self.link);
+        self.faults.strike(step, self.link);
     }
 
     fn perform(&mut self, effect: Effect) -> Option<Input> {
@@ -288,7 +289,7 @@ impl<'a> Run<'a> {
                 Ok(state) => {
                     let failed = self.send(&Message::State(state));
                     self.strike(Step::State);
-                    failed
+                    failed.or(Some(Input::StateSent))
                 }
                 Err(error) => Some(Input::Failed(format!("the guest's state cannot be saved: {error}"))),
             },
@@ -422,7 +423,7 @@ impl<'a> Run<'a> {
 
     fn pass_report(&self, done: &crate::source::PassDone) -> PassReport {
         let sent = self.passes.iter().find(|(epoch, _)| *epoch == done.epoch).map(|(_, pass)| pass);
-        let seconds = done.duration.as_secs_f64();
+        let seconds = done.window.as_secs_f64();
         let rate = (done.dirty_pages_after * PAGE_SIZE as u64) as f64 / seconds.max(1e-9);
         let tells_rate = done.pages >= RATE_PAGES_MIN && seconds > 0.0;
         PassReport {

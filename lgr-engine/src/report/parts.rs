@@ -19,6 +19,16 @@ pub enum Side {
     Destination,
 }
 
+impl Side {
+    /// As it stands in reports and messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Destination => "destination",
+        }
+    }
+}
+
 /// Who runs the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -125,12 +135,13 @@ pub struct QuiesceParts {
     pub stop: f64,
     /// Finding the pages of the penultimate pass.
     pub harvest: f64,
-    /// Guest and device state: the time it took beyond the penultimate pass it runs together with.
+    /// Saving the guest's and its devices' state and handing it to the link. The devices carry the
+    /// penultimate pass meanwhile.
     pub state: f64,
-    /// Penultimate pass.
-    pub penultimate: f64,
-    /// Finding the pages that the state move changed.
+    /// Finding the pages that the state move changed. The penultimate pass is still under way.
     pub final_harvest: f64,
+    /// The rest of the penultimate pass, to its barrier.
+    pub penultimate: f64,
     /// Final pass, to the barrier where both sides agree on counts and digests.
     pub final_pass: f64,
     /// Changing the owner record.
@@ -148,8 +159,8 @@ impl QuiesceParts {
             ("stop", self.stop),
             ("harvest", self.harvest),
             ("state", self.state),
-            ("penultimate", self.penultimate),
             ("final harvest", self.final_harvest),
+            ("penultimate", self.penultimate),
             ("final pass", self.final_pass),
             ("commit", self.commit),
             ("resume", self.resume),
@@ -223,6 +234,18 @@ pub enum PassKind {
     Final,
 }
 
+impl PassKind {
+    /// As it stands in reports and messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Intermediate => "intermediate",
+            Self::Penultimate => "penultimate",
+            Self::Final => "final",
+        }
+    }
+}
+
 /// One pass.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PassReport {
@@ -238,7 +261,8 @@ pub struct PassReport {
     pub bytes: u64,
     /// Bytes it took on the wire.
     pub wire_bytes: u64,
-    /// From its first page to its barrier, in ms.
+    /// From its first page to its barrier, where both sides agree on what arrived, in ms. Finding the pages
+    /// of the next pass is not in it.
     pub ms: f64,
     /// Pages found changed after it.
     pub dirty_pages_after: u64,
@@ -263,9 +287,9 @@ pub struct QueueReport {
     pub rx_frames: u64,
     /// Bytes received, headers included.
     pub rx_bytes: u64,
-    /// How often it had to wait because the medium took no more.
+    /// Waits in which a frame that was being sent made no progress for 100 ms.
     pub stalls: u64,
-    /// How often a transfer was tried again.
+    /// Sends that the medium took only in part, and that went on from where they stopped.
     pub retries: u64,
     /// Its state at the end, for example `up` or `lost`.
     pub state: String,

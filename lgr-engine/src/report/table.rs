@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::{EngineKind, PassKind, PassReport, PerSide, QueueReport, Report, RunsOn, Side, TickPercentiles};
+use guest_mem::units::{Size, scaled};
+
+use super::{EngineKind, PassReport, PerSide, QueueReport, Report, RunsOn, Side, TickPercentiles};
 
 /// Width of the words that begin a line.
 const LABEL_WIDTH: usize = 10;
@@ -21,7 +23,7 @@ pub fn render(report: &Report) -> String {
     ticks(&mut lines, report);
     cost(&mut lines, report);
     for fallback in &report.fallbacks {
-        let (side, used, wanted) = (side_name(fallback.side), &fallback.used, &fallback.wanted);
+        let (side, used, wanted) = (fallback.side.name(), &fallback.used, &fallback.wanted);
         lines.add("fallback", format!("{used} in place of {wanted} at the {side}: {}", fallback.reason));
     }
     verification(&mut lines, report);
@@ -77,7 +79,7 @@ fn passes(lines: &mut Lines, passes: &[PassReport]) {
         let rate = if pass.ms > 0.0 { pass.bytes as f64 * 1e3 / pass.ms } else { 0.0 };
         table.push_str(&row([
             &pass.number.to_string(),
-            kind_name(pass.kind),
+            pass.kind.name(),
             &pass.pages.to_string(),
             &pass.zero_pages.to_string(),
             &size(pass.bytes),
@@ -149,12 +151,22 @@ fn queues(lines: &mut Lines, queues: &[QueueReport]) {
         let mut text = format!(
             "{used} of {} used at the {}, {} to {} each, stalls {stalls}, retries {retries}",
             ours.len(),
-            side_name(side),
+            side.name(),
             size(least),
             size(most)
         );
-        for queue in ours.iter().filter(|queue| queue.state != "up") {
-            let _ = write!(text, "; device {} {}", queue.device, queue.state);
+        // Devices that went down together are told of together.
+        let down = ours.iter().filter(|queue| queue.state != "up");
+        let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
+        for queue in down {
+            match reasons.iter_mut().find(|(reason, _)| *reason == queue.state) {
+                Some((_, devices)) => devices.push(queue.device.to_string()),
+                None => reasons.push((&queue.state, vec![queue.device.to_string()])),
+            }
+        }
+        for (reason, devices) in reasons {
+            let noun = if devices.len() == 1 { "device" } else { "devices" };
+            let _ = write!(text, "; {noun} {}: {reason}", devices.join(" "));
         }
         lines.add("queues", text);
     }
@@ -218,13 +230,13 @@ fn verdict(lines: &mut Lines, report: &Report) {
         None => "not verified",
     };
     let runs_on = match report.runs_on {
-        RunsOn::Source => format!("the guest runs on {}", report.source),
-        RunsOn::Destination => format!("the guest runs on {}", report.destination),
+        RunsOn::Source => format!("the guest belongs to {}", report.source),
+        RunsOn::Destination => format!("the guest belongs to {}", report.destination),
         RunsOn::Nobody => "nobody runs the guest".to_owned(),
         RunsOn::Unknown => "see the owner record for who runs the guest".to_owned(),
     };
     if let Some(reason) = report.finish.policy_reason.as_ref().map(ToString::to_string)
-        && reason != report.finish.reason
+        && !report.finish.reason.contains(&reason)
     {
         lines.add("stop rule", reason);
     }
@@ -239,29 +251,9 @@ fn per_side<T>(values: &PerSide<T>, show: impl Fn(&T) -> String) -> Option<Strin
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
-fn side_name(side: Side) -> &'static str {
-    match side {
-        Side::Source => "source",
-        Side::Destination => "destination",
-    }
-}
-
-fn kind_name(kind: PassKind) -> &'static str {
-    match kind {
-        PassKind::First => "first",
-        PassKind::Intermediate => "intermediate",
-        PassKind::Penultimate => "penultimate",
-        PassKind::Final => "final",
-    }
-}
-
 /// Memory in binary units with about three digits: `4.00 GiB`.
 pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    scaled(bytes as f64 / 1024.0, 1024.0, &UNITS)
+    Size(bytes).to_string()
 }
 
 /// A rate in decimal units, as links are sold: `3.57 GB/s`.
@@ -276,24 +268,4 @@ pub fn speed(bytes_per_s: f64) -> String {
 /// A time in milliseconds, shown in µs, ms or s with about three digits.
 pub fn time(ms: f64) -> String {
     scaled(ms.max(0.0) * 1e3, 1000.0, &["us", "ms", "s"])
-}
-
-fn scaled(value: f64, step: f64, units: &[&str]) -> String {
-    let mut value = value;
-    let mut units = units.iter();
-    let mut unit = units.next().copied().unwrap_or_default();
-    // 999.5 would be shown as 1000 of this unit, so it is already one of the next.
-    while value >= step - 0.5 {
-        let Some(next) = units.next() else { break };
-        value /= step;
-        unit = next;
-    }
-    let decimals = if value < 9.995 {
-        2
-    } else if value < 99.95 {
-        1
-    } else {
-        0
-    };
-    format!("{value:.decimals$} {unit}")
 }

@@ -97,9 +97,10 @@ pub(crate) fn run(args: &RelocateArgs) -> anyhow::Result<ExitCode> {
     args.guest.workload().check(args.guest.memory)?;
     output::check_writable(args.json.as_deref())?;
     if args.to.is_none() && args.common.volume.volume.is_some() {
-        let text =
-            "--volume needs --to: without it both members are started here, with a volume of their own\n";
-        clap::Error::raw(clap::error::ErrorKind::MissingRequiredArgument, text).exit();
+        complain(
+            "error: --volume needs --to: without it both members are started here, with a volume of their own",
+        );
+        return Ok(ExitCode::from(2));
     }
     let cancel = signals::cancel_on_ctrl_c()?;
     let observer = progress::observer(args.common.progress);

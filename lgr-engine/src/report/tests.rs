@@ -257,7 +257,7 @@ fn numbers_are_shown_with_three_digits() {
         [0.0, 0.0125, 99.96, 1523.4].map(table::time).join(" | "),
         "0.00 us | 12.5 us | 100 ms | 1.52 s"
     );
-    assert_eq!(table::size(u64::MAX), "16384 PiB");
+    assert_eq!(table::size(u64::MAX), "16.0 EiB");
 }
 
 #[test]

@@ -195,13 +195,14 @@ pub(crate) struct MemberArgs {
 
 impl MemberArgs {
     /// How the link is to be run.
-    pub(crate) fn link_options(&self) -> LinkOptions {
+    pub(crate) fn link_options(&self, member: MemberName) -> LinkOptions {
         let engine = match self.engine {
             EngineArg::Auto => None,
             EngineArg::IoUring => Some(Engine::IoUring),
             EngineArg::Blocking => Some(Engine::Blocking),
         };
-        LinkOptions { engine, silence_limit: Duration::from_secs_f64(self.peer_timeout) }
+        let silence_limit = Duration::from_secs_f64(self.peer_timeout);
+        LinkOptions { engine, silence_limit, name: member.to_string() }
     }
 }
 

@@ -59,8 +59,8 @@ fn serve(args: &ReceiveArgs, cancel: &Cancel, observer: &dyn Observer) -> anyhow
     let patience = args.wait.map(Duration::from_secs_f64);
     let refused = |text: String| observer.event(Event::Note { text: format!("caller refused: {text}") });
     let endpoints = listener.accept(patience, &|| cancel.is_requested(), &refused)?;
-    drop(listener);
-    let link = Link::start(endpoints, args.common.link_options())?;
+    let endpoints = endpoints.rejoin_through(listener);
+    let link = Link::start(endpoints, args.common.link_options(args.member))?;
     observer.event(output::connected(&link));
     let mut factory = WorkloadFactory::new(!args.no_prefault);
     let options = DestinationOptions { member: args.member, faults: args.common.fault.clone() };

@@ -142,7 +142,7 @@ fn move_to(
     // Called first: nobody wants to wait for a guest to be built and then hear that nobody listens.
     let shares = [Share { number: 0, memfd: storage.fd() }];
     let endpoints = isfc::connect(address, usize::from(args.queues), &shares)?;
-    let link = Link::start(endpoints, args.common.link_options())?;
+    let link = Link::start(endpoints, args.common.link_options(args.member))?;
     observer.event(output::connected(&link));
     let mut guest = build(&storage, args, observer)?;
     guest.resume()?;

@@ -83,7 +83,7 @@ fn an_address_where_nobody_listens_is_named() {
 #[test]
 fn a_peer_of_another_version_is_named_with_its_versions() {
     let (address, thread) = wire::answering(16, wire::refusal((7, 8)));
-    refused_by(&address, &["versions 7 to 8, this program 1 to 1", "same release"]);
+    refused_by(&address, &["versions 7 to 8, this program 1 to 2", "same release"]);
     thread.join().unwrap();
 }
 
@@ -133,7 +133,7 @@ fn callers_of_other_versions_and_garbage_do_not_keep_a_good_caller_out() {
     let trial = Trial::new();
     let (member, address) = listening(&trial);
     let welcome = wire::say(&address, &wire::hello((9, 9)));
-    assert_eq!(wire::read_welcome(&welcome), (0, 2, (1, 1)));
+    assert_eq!(wire::read_welcome(&welcome), (0, 2, (1, 2)));
     let garbage: Vec<u8> =
         (0..4096_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     wire::say(&address, &garbage);

@@ -74,10 +74,12 @@ fn one_queue_cut_at(step: &str) {
     assert_eq!(owner, Side::Destination);
     let report = aftermath.source.report();
     assert_moved_whole(&aftermath.source, &report);
-    let lost = report.queues.iter().find(|queue| queue.side == Side::Source && queue.device == 5);
-    // A cut in the last instants may go unnoticed: nothing needs the device any more.
+    // A cut in the last instants may go unnoticed: nothing needs the device any more. One that is noticed may be
+    // mended before the end: the device comes back by itself.
     if ["pass1", "pass2", "quiesce"].contains(&step) {
-        assert_ne!(lost.unwrap().state, "up", "{}", aftermath.source);
+        let told =
+            |event: &Event| matches!(event, Event::Note { text } if text.starts_with("device 5 is down"));
+        assert!(aftermath.source.events().iter().any(told), "{}", aftermath.source);
     }
     let up = report.queues.iter().filter(|queue| queue.side == Side::Source && queue.state == "up");
     assert!(up.count() >= 15, "{:#?}", report.queues);

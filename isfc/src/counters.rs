@@ -14,6 +14,10 @@ pub(crate) struct Counters {
     pub(crate) stalls: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) submissions: AtomicU64,
+    pub(crate) programs: AtomicU64,
+    pub(crate) collisions: AtomicU64,
+    pub(crate) resends: AtomicU64,
+    pub(crate) depth_max: AtomicU64,
 }
 
 /// A device's counters at one instant.
@@ -39,8 +43,42 @@ pub struct DeviceCounters {
     pub retries: u64,
     /// Calls into the kernel to submit or wait.
     pub submissions: u64,
+    /// Start-subchannels: channel programs sent, each one frame with its payload.
+    pub ssch: u64,
+    /// Programs that carried pages while the peer's were coming in on the same device.
+    pub collisions: u64,
+    /// Segments of this device that were lost, and whose content was sent again.
+    pub resends: u64,
+    /// Most segments that were under way at once.
+    pub depth_max: u64,
+    /// From handing a segment to the medium until its acknowledgement; `None` before the first one.
+    pub latency: Option<LatencyPercentiles>,
     /// `up`, or why the device is down.
     pub state: String,
+}
+
+/// Percentiles of a device's latency, in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LatencyPercentiles {
+    /// Segments measured.
+    pub count: u64,
+    /// Median.
+    pub p50_us: u64,
+    /// 99th percentile.
+    pub p99_us: u64,
+    /// Largest.
+    pub max_us: u64,
+}
+
+impl LatencyPercentiles {
+    pub(crate) fn of(histogram: &hdrhistogram::Histogram<u64>) -> Option<Self> {
+        (!histogram.is_empty()).then(|| Self {
+            count: histogram.len(),
+            p50_us: histogram.value_at_quantile(0.5),
+            p99_us: histogram.value_at_quantile(0.99),
+            max_us: histogram.max(),
+        })
+    }
 }
 
 pub(crate) fn add(counter: &AtomicU64, value: u64) {
@@ -48,7 +86,12 @@ pub(crate) fn add(counter: &AtomicU64, value: u64) {
 }
 
 impl Counters {
-    pub(crate) fn snapshot(&self, device: u8, state: String) -> DeviceCounters {
+    pub(crate) fn snapshot(
+        &self,
+        device: u8,
+        latency: Option<LatencyPercentiles>,
+        state: String,
+    ) -> DeviceCounters {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         DeviceCounters {
             device,
@@ -61,6 +104,11 @@ impl Counters {
             stalls: get(&self.stalls),
             retries: get(&self.retries),
             submissions: get(&self.submissions),
+            ssch: get(&self.programs),
+            collisions: get(&self.collisions),
+            resends: get(&self.resends),
+            depth_max: get(&self.depth_max),
+            latency,
             state,
         }
     }

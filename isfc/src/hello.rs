@@ -12,7 +12,10 @@ pub const HELLO_MAGIC: [u8; 8] = *b"ISFCHELO";
 /// First eight bytes of a welcome.
 pub const WELCOME_MAGIC: [u8; 8] = *b"ISFCWLCM";
 /// Protocol versions this build speaks, oldest and newest.
-pub const VERSIONS: (u16, u16) = (1, 1);
+///
+/// Version 1 has sockets and placed transfers. Version 2 adds numbered segments with acknowledgements and credit, and
+/// the exchange of system names that the write rule needs.
+pub const VERSIONS: (u16, u16) = (1, 2);
 /// Feature: payload digests are computed and checked where content is stable.
 pub const FEATURE_DIGEST: u64 = 1;
 /// Feature: the receiver fetches payload from the sender's shared region.
@@ -34,7 +37,7 @@ pub struct Hello {
     device: u8,
     devices: u8,
     shared_regions: u8,
-    reserved: u8,
+    flags: u8,
     features: U64,
     link_id: [u8; 16],
     body_len_max: U32,
@@ -61,6 +64,8 @@ pub struct Offer {
     pub shared_regions: u8,
     /// Random number that ties the devices of one link together.
     pub link_id: u128,
+    /// The device was up before, and comes back to the link (version 2).
+    pub resume: bool,
 }
 
 impl Offer {
@@ -73,7 +78,7 @@ impl Offer {
             device: self.device,
             devices: self.devices,
             shared_regions: self.shared_regions,
-            reserved: 0,
+            flags: u8::from(self.resume),
             features: self.features.into(),
             link_id: self.link_id.to_le_bytes(),
             body_len_max: (crate::frame::BODY_LEN_BYTES_MAX as u32).into(),
@@ -100,6 +105,7 @@ impl Offer {
             devices: hello.devices,
             shared_regions: hello.shared_regions,
             link_id: u128::from_le_bytes(hello.link_id),
+            resume: hello.flags & 1 != 0,
         })
     }
 }
@@ -123,6 +129,9 @@ pub enum Refusal {
     /// The same device of the same link called twice.
     #[error("this device is already connected")]
     Duplicate = 5,
+    /// A device wants to come back to a link that is not here, or from which it was taken.
+    #[error("the peer has no such link for the device to come back to")]
+    NoSuchLink = 7,
     /// A medium was asked for that this side cannot give (shared regions without shm).
     #[error("the two sides do not use the same medium")]
     Medium = 6,
@@ -137,6 +146,7 @@ impl Refusal {
             4 => Self::Busy,
             5 => Self::Duplicate,
             6 => Self::Medium,
+            7 => Self::NoSuchLink,
             _ => return None,
         })
     }
@@ -275,7 +285,15 @@ mod tests {
     }
 
     fn offer() -> Offer {
-        Offer { versions: VERSIONS, features: FEATURES, device: 2, devices: 4, shared_regions: 0, link_id: 9 }
+        Offer {
+            versions: VERSIONS,
+            features: FEATURES,
+            device: 2,
+            devices: 4,
+            shared_regions: 0,
+            link_id: 9,
+            resume: false,
+        }
     }
 
     #[test]
@@ -284,7 +302,7 @@ mod tests {
         let bytes = hello.as_bytes();
         assert_eq!(HELLO_LEN_BYTES, 48);
         assert_eq!(WELCOME_LEN_BYTES, 24);
-        assert_eq!(&bytes[..16], b"ISFCHELO\x01\0\x01\0\x02\x04\0\0");
+        assert_eq!(&bytes[..16], b"ISFCHELO\x01\0\x02\0\x02\x04\0\0");
         assert_eq!(bytes[24], 9);
         assert_eq!(Offer::from_hello(&hello), Ok(offer()));
     }

@@ -30,10 +30,12 @@ pub mod link;
 mod listener;
 mod medium;
 mod region;
+mod rejoin;
 mod transfer;
+pub mod write_rule;
 
 pub use address::{Address, AddressError, Medium};
-pub use counters::DeviceCounters;
+pub use counters::{DeviceCounters, LatencyPercentiles};
 pub use device::uring::probe as probe_io_uring;
 pub use frame::{Extent, ExtentClass, FrameError};
 pub use link::{DownReason, Engine, Link, LinkError, LinkEvent, LinkOptions, Notifier, SocketId};

@@ -89,7 +89,8 @@ impl Listener {
         refused: &dyn Fn(String),
     ) -> Result<Endpoints, MediumError> {
         let started = Instant::now();
-        let mut forming = Forming { medium: self.medium, link: None, pending: Vec::new() };
+        let mut forming =
+            Forming { medium: self.medium, link: None, resume: None, pending: Vec::new(), back: Vec::new() };
         loop {
             if stop() {
                 return Err(MediumError::Stopped);
@@ -101,6 +102,31 @@ impl Listener {
             forming.take_new(&self.socket, refused);
             if let Some(endpoints) = forming.serve(refused) {
                 return Ok(endpoints);
+            }
+        }
+    }
+
+    /// Takes devices of the link of `offer` back as they call, until `stop`. `refuses` says which may not come back.
+    pub(crate) fn take_back(
+        &self,
+        offer: &Offer,
+        stop: &dyn Fn() -> bool,
+        refuses: &dyn Fn(u8) -> bool,
+        back: &dyn Fn(u8, Socket),
+    ) {
+        let resume = Some(*offer);
+        let mut forming =
+            Forming { medium: self.medium, link: None, resume, pending: Vec::new(), back: Vec::new() };
+        while !stop() {
+            if self.poll_once(&mut forming).is_err() {
+                return;
+            }
+            forming.take_new(&self.socket, &|_| {});
+            forming.serve(&|_| {});
+            for (device, socket) in forming.back.drain(..) {
+                if !refuses(device) {
+                    back(device, socket);
+                }
             }
         }
     }
@@ -162,7 +188,11 @@ struct HalfLink {
 struct Forming {
     medium: Medium,
     link: Option<HalfLink>,
+    /// Only devices of this link may call: those that come back.
+    resume: Option<Offer>,
     pending: Vec<Call>,
+    /// Devices that came back, and their new connections.
+    back: Vec<(u8, Socket)>,
 }
 
 impl Forming {
@@ -207,6 +237,9 @@ impl Forming {
             sockets: half.sockets.into_iter().flatten().collect(),
             remote: half.remote,
             shares: false,
+            dialing: false,
+            rejoin: None,
+            link_id: Some(half.link_id),
             medium: self.medium,
             agreement: half.agreement,
             peer: half.peer,
@@ -235,6 +268,7 @@ impl Forming {
         let offer = Offer::from_hello(&hello)?;
         let agreement = negotiate(VERSIONS, FEATURES, offer.versions, offer.features)?;
         let fetches = offer.features & FEATURE_FETCH != 0;
+        self.judge_resume(&offer)?;
         if fetches != (self.medium == Medium::Shm) || usize::from(offer.shared_regions) != call.fds.len() {
             return Err(Refusal::Medium);
         }
@@ -252,7 +286,22 @@ impl Forming {
         Ok((offer, agreement))
     }
 
+    fn judge_resume(&self, offer: &Offer) -> Result<(), Refusal> {
+        match &self.resume {
+            None if offer.resume => Err(Refusal::NoSuchLink),
+            Some(_) if !offer.resume => Err(Refusal::Busy),
+            Some(link) if (link.link_id, link.devices) != (offer.link_id, offer.devices) => {
+                Err(Refusal::NoSuchLink)
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn admit(&mut self, call: Call, offer: &Offer, agreement: Agreement) {
+        if self.resume.is_some() {
+            self.back.push((offer.device, call.socket));
+            return;
+        }
         let half = self.link.get_or_insert_with(|| HalfLink {
             link_id: offer.link_id,
             since: Instant::now(),

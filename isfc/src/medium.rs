@@ -14,7 +14,9 @@ use crate::hello::{
     Agreement, DEVICES_MAX, FEATURE_FETCH, FEATURES, HELLO_LEN_BYTES, Offer, Refusal, SHARED_REGIONS_MAX,
     VERSIONS, WELCOME_LEN_BYTES, Welcome, WelcomeError,
 };
+use crate::listener::Listener;
 use crate::region::SharedRegion;
+use crate::rejoin::Rejoin;
 
 /// How long either side of a hello waits for the other.
 pub const HELLO_DEADLINE: Duration = Duration::from_secs(5);
@@ -90,6 +92,10 @@ pub struct Endpoints {
     pub(crate) sockets: Vec<Socket>,
     pub(crate) remote: Vec<SharedRegion>,
     pub(crate) shares: bool,
+    pub(crate) dialing: bool,
+    pub(crate) rejoin: Option<Rejoin>,
+    /// Of a link that was listened for.
+    pub(crate) link_id: Option<u128>,
     pub(crate) medium: Medium,
     pub(crate) agreement: Agreement,
     pub(crate) peer: String,
@@ -114,6 +120,25 @@ impl Endpoints {
     /// Who is at the other end, for messages.
     pub fn peer(&self) -> &str {
         &self.peer
+    }
+
+    /// Lets devices of this link that go down come back through `listener`, which took them first. It serves no
+    /// other link from now on.
+    #[must_use]
+    pub fn rejoin_through(mut self, listener: Listener) -> Self {
+        if let Some(link_id) = self.link_id.filter(|_| self.agreement.version >= 2) {
+            let offer = Offer {
+                versions: (self.agreement.version, self.agreement.version),
+                features: self.agreement.features,
+                device: 0,
+                devices: self.devices(),
+                shared_regions: 0,
+                link_id,
+                resume: true,
+            };
+            self.rejoin = Some(Rejoin::Listen(std::sync::Arc::new(listener), offer));
+        }
+        self
     }
 }
 
@@ -171,8 +196,15 @@ pub fn connect(address: &Address, queues: usize, shares: &[Share<'_>]) -> Result
     let mut calls = Vec::with_capacity(queues);
     for device in 0..queues as u8 {
         let shared_regions = if device == 0 { shares.len() as u8 } else { 0 };
-        let offer =
-            Offer { versions: VERSIONS, features, device, devices: queues as u8, shared_regions, link_id };
+        let offer = Offer {
+            versions: VERSIONS,
+            features,
+            device,
+            devices: queues as u8,
+            shared_regions,
+            link_id,
+            resume: false,
+        };
         let socket =
             call(address).map_err(|source| MediumError::Connect { address: address.to_string(), source })?;
         say_hello(&socket, &offer, shares)
@@ -189,7 +221,30 @@ pub fn connect(address: &Address, queues: usize, shares: &[Share<'_>]) -> Result
     }
     let agreement = agreement.expect("at least one device was called");
     let shares = !shares.is_empty() && agreement.features & FEATURE_FETCH != 0;
-    Ok(Endpoints { sockets, remote: Vec::new(), shares, medium, agreement, peer: address.to_string() })
+    let again = Offer {
+        versions: VERSIONS,
+        features,
+        device: 0,
+        devices: queues as u8,
+        shared_regions: 0,
+        link_id,
+        resume: true,
+    };
+    let rejoin = (agreement.version >= 2).then(|| Rejoin::Dial(address.clone(), again));
+    let remote = Vec::new();
+    let peer = address.to_string();
+    Ok(Endpoints { sockets, remote, shares, dialing: true, rejoin, link_id: None, medium, agreement, peer })
+}
+
+/// Calls `address` once more for a device of a link that is up; `offer` names both.
+pub(crate) fn call_again(address: &Address, offer: &Offer) -> Result<Socket, MediumError> {
+    let failed = |source| MediumError::Connect { address: address.to_string(), source };
+    let socket = call(address).map_err(failed)?;
+    say_hello(&socket, offer, &[]).map_err(failed)?;
+    hear_welcome(&socket, offer, address)?;
+    socket.set_read_timeout(None)?;
+    socket.set_write_timeout(None)?;
+    Ok(socket)
 }
 
 fn call(address: &Address) -> io::Result<Socket> {

@@ -82,6 +82,12 @@ pub trait TransferSource: Send + Sync {
     fn next(&self, device: u8, transfer: &mut Transfer) -> Next;
     /// The transfer of `epoch` and `tag` has been handed to the medium; `wire_bytes` went with it.
     fn sent(&self, device: u8, epoch: u32, tag: u64, wire_bytes: u64);
+    /// The transfer has arrived. Only links of level 2 tell.
+    fn delivered(&self, device: u8, epoch: u32, tag: u64) {
+        let _ = (device, epoch, tag);
+    }
+    /// The transfer was lost or damaged on its way: give it out again, to any device.
+    fn lost(&self, device: u8, epoch: u32, tag: u64);
     /// The device is gone. What it was given since the last barrier may not have arrived.
     fn device_down(&self, device: u8);
 }
@@ -96,7 +102,8 @@ pub struct Placed<'a> {
     /// What it covers. Zero extents have **not** been written: that is the sink's to do, since only
     /// it knows whether the range was ever touched.
     pub extents: &'a [Extent],
-    /// False if the payload does not hash to the sender's digest.
+    /// False if the payload does not hash to the sender's digest, and the sender cannot be told to send it again (a
+    /// peer of level 1).
     pub intact: bool,
 }
 
@@ -118,6 +125,9 @@ pub trait TransferSink: Send + Sync {
     fn admit(&self, device: u8, epoch: u32, tag: u64, extents: &[Extent]) -> Result<Admission, String>;
     /// All raw bytes are in place.
     fn placed(&self, device: u8, placed: &Placed<'_>);
+    /// The transfer that was admitted last on this device came damaged. What is in its place now is worth nothing;
+    /// it will come again.
+    fn damaged(&self, device: u8);
     /// The device is gone and will touch the region no more; a transfer it was placing is incomplete.
     fn device_down(&self, device: u8);
 }

@@ -85,6 +85,11 @@ impl TransferSource for Chunks {
         assert!(wire_bytes > 0);
     }
 
+    fn lost(&self, device: u8, _: u32, tag: u64) {
+        self.given.lock().unwrap()[usize::from(device)].retain(|given| *given != tag);
+        self.left.lock().unwrap().push(tag);
+    }
+
     fn device_down(&self, device: u8) {
         let lost = std::mem::take(&mut self.given.lock().unwrap()[usize::from(device)]);
         self.left.lock().unwrap().extend(lost);
@@ -103,6 +108,8 @@ impl TransferSink for Sink {
     }
 
     fn device_down(&self, _: u8) {}
+
+    fn damaged(&self, _: u8) {}
 
     fn placed(&self, _: u8, placed: &Placed<'_>) {
         self.seen.lock().unwrap().insert(placed.tag);
@@ -245,12 +252,13 @@ fn half_a_link(engine: Engine, silence: Duration, act: impl FnOnce(&mut std::net
             devices: 1,
             shared_regions: 0,
             link_id: 1,
+            resume: false,
         };
         let hello: [u8; isfc::hello::HELLO_LEN_BYTES] = zerocopy::transmute!(offer.to_hello());
         stream.write_all(&hello).unwrap();
         let mut welcome = [0; isfc::hello::WELCOME_LEN_BYTES];
         stream.read_exact(&mut welcome).unwrap();
-        let options = LinkOptions { engine: Some(engine), silence_limit: silence };
+        let options = LinkOptions { engine: Some(engine), silence_limit: silence, ..LinkOptions::default() };
         let link = Link::start(taken.join().unwrap().unwrap(), options).unwrap();
         act(&mut stream);
         loop {

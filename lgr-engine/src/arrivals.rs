@@ -5,7 +5,7 @@
 //! thrown away; then those still being placed are waited for. Only then does the source hear that it may
 //! send the pages again.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use guest_mem::{PAGE_SIZE, PageNumber, Storage};
@@ -15,6 +15,7 @@ use isfc::{Admission, Extent, ExtentClass, Notifier, Placed, TransferSink};
 use crate::message::PassTotals;
 
 const DEVICES_MAX: usize = isfc::hello::DEVICES_MAX as usize;
+const NO_TAG: u64 = u64::MAX;
 /// The notice that says: look whether the awaited pass is complete.
 pub const NOTICE_ARRIVALS: u64 = 1 << 40;
 
@@ -65,7 +66,8 @@ pub struct Arrivals {
     storage: Arc<Storage>,
     /// The epoch whose transfers are placed; earlier ones are thrown away.
     epoch: AtomicU32,
-    placing: [AtomicBool; DEVICES_MAX],
+    /// The tag each device is placing; [`NO_TAG`] if it is not placing anything.
+    placing: [AtomicU64; DEVICES_MAX],
     seen: Bits,
     tags_max: u64,
     highest_tag: AtomicU64,
@@ -93,7 +95,7 @@ impl Arrivals {
         let pages = storage.pages().get();
         Self {
             epoch: AtomicU32::new(1),
-            placing: Default::default(),
+            placing: [const { AtomicU64::new(NO_TAG) }; DEVICES_MAX],
             seen: Bits::new(pages),
             tags_max: pages,
             highest_tag: AtomicU64::new(0),
@@ -134,7 +136,7 @@ impl Arrivals {
         }
         // Closed first: what comes in after this line is thrown away, not placed.
         self.epoch.store(epoch + 1, Ordering::SeqCst);
-        if self.placing.iter().any(|placing| placing.load(Ordering::SeqCst)) {
+        if self.placing.iter().any(|placing| placing.load(Ordering::SeqCst) != NO_TAG) {
             return None;
         }
         let totals = PassTotals {
@@ -183,13 +185,14 @@ impl TransferSink for Arrivals {
         let placing = &self.placing[usize::from(device)];
         // Raised before the epoch is read: `close` either sees this device placing, or this
         // device sees the epoch closed.
-        placing.store(true, Ordering::SeqCst);
+        placing.store(tag, Ordering::SeqCst);
         let open = self.epoch.load(Ordering::SeqCst);
-        if epoch == open {
+        // One that is here already came late under another number; its bytes may be older.
+        if epoch == open && !self.seen.get(tag) {
             return Ok(Admission::Place);
         }
-        placing.store(false, Ordering::SeqCst);
-        if epoch < open {
+        placing.store(NO_TAG, Ordering::SeqCst);
+        if epoch <= open {
             return Ok(Admission::Discard);
         }
         Err(format!("transfer of epoch {epoch} while epoch {open} is open"))
@@ -218,12 +221,24 @@ impl TransferSink for Arrivals {
             // Counted last: who sees this count sees the sums above.
             self.transfers.fetch_add(1, Ordering::SeqCst);
         }
-        self.placing[usize::from(device)].store(false, Ordering::SeqCst);
+        self.placing[usize::from(device)].store(NO_TAG, Ordering::SeqCst);
+        self.notify_if_complete();
+    }
+
+    /// The sender sends it again. But where another copy was placed, or is being placed, at the same time, nobody can
+    /// tell whose bytes stayed: then the whole pass is to be repeated.
+    fn damaged(&self, device: u8) {
+        let tag = self.placing[usize::from(device)].load(Ordering::SeqCst);
+        let copies = self.placing.iter().filter(|placing| placing.load(Ordering::SeqCst) == tag).count();
+        if tag != NO_TAG && (copies > 1 || self.seen.get(tag)) {
+            self.damaged.fetch_add(1, Ordering::SeqCst);
+        }
+        self.placing[usize::from(device)].store(NO_TAG, Ordering::SeqCst);
         self.notify_if_complete();
     }
 
     fn device_down(&self, device: u8) {
-        self.placing[usize::from(device)].store(false, Ordering::SeqCst);
+        self.placing[usize::from(device)].store(NO_TAG, Ordering::SeqCst);
         self.notify_if_complete();
     }
 }
@@ -253,12 +268,31 @@ mod tests {
     #[test]
     fn a_transfer_sent_twice_counts_once() {
         let arrivals = arrivals();
-        for device in [0, 1] {
-            assert_eq!(arrive(&arrivals, device, 1, 5), Ok(Admission::Place));
-        }
+        assert_eq!(arrive(&arrivals, 0, 1, 5), Ok(Admission::Place));
+        assert_eq!(arrive(&arrivals, 1, 1, 5), Ok(Admission::Discard), "its bytes may be older");
         arrivals.await_transfers(1);
         let (totals, damaged) = arrivals.close(1).unwrap();
         assert_eq!((totals.transfers, totals.pages, damaged), (1, 1, 0));
+    }
+
+    #[test]
+    fn a_damaged_transfer_is_waited_for_and_spoils_the_pass_only_beside_a_copy() {
+        let arrivals = arrivals();
+        let extents = [extent(7, ExtentClass::Raw)];
+        assert_eq!(arrivals.admit(0, 1, 7, &extents), Ok(Admission::Place));
+        arrivals.damaged(0);
+        arrivals.await_transfers(1);
+        assert_eq!(arrivals.close(1), None, "it has not arrived");
+        assert_eq!(arrive(&arrivals, 1, 1, 7), Ok(Admission::Place));
+        assert_eq!(arrivals.close(1).unwrap().1, 0);
+        // Two copies at once, the later one damaged: whose bytes stayed?
+        for device in [0, 1] {
+            assert_eq!(arrivals.admit(device, 2, 8, &extents), Ok(Admission::Place));
+        }
+        arrivals.placed(1, &Placed { epoch: 2, tag: 8, extents: &extents, intact: true });
+        arrivals.damaged(0);
+        arrivals.await_transfers(1);
+        assert_eq!(arrivals.close(2).unwrap().1, 1);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam::queue::SegQueue;
 use guest_mem::{ChunkPlan, PAGE_SIZE, Run, Runs, Storage};
 use guest_mem::{copy_zero, is_zero};
-use isfc::frame::{BODY_LEN_BYTES_MAX, EXTENTS_MAX, coverage_digest};
+use isfc::frame::{EXTENTS_MAX, PROGRAM_PAYLOAD_BYTES, coverage_digest};
 use isfc::{Extent, ExtentClass, Next, Notifier, Transfer, TransferSource};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -51,7 +51,7 @@ struct Given {
 /// Chunks of a pass of `pages` pages over `devices` devices: large, but so many that each device gets
 /// some.
 fn chunk_pages(pages: u64, devices: u8) -> u32 {
-    const CHUNK_PAGES_MAX: u64 = BODY_LEN_BYTES_MAX / PAGE_SIZE as u64;
+    const CHUNK_PAGES_MAX: u64 = PROGRAM_PAYLOAD_BYTES / PAGE_SIZE as u64;
     const CHUNK_PAGES_MIN: u64 = 16;
     pages.div_ceil(u64::from(devices) * 2).clamp(CHUNK_PAGES_MIN, CHUNK_PAGES_MAX) as u32
 }
@@ -300,6 +300,24 @@ impl TransferSource for Feed {
         if pass.unsent.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.notify(epoch);
         }
+    }
+
+    fn delivered(&self, device: u8, epoch: u32, tag: u64) {
+        let Some(pass) = self.current().filter(|pass| pass.epoch == epoch) else { return };
+        pass.given_to(device).retain(|given| !(given.sent && given.chunk == tag as usize));
+    }
+
+    fn lost(&self, device: u8, epoch: u32, tag: u64) {
+        let Some(pass) = self.current().filter(|pass| pass.epoch == epoch) else { return };
+        let mut given = pass.given_to(device);
+        // A chunk is with one device at a time, so it cannot be there twice.
+        let Some(at) = given.iter().position(|given| given.chunk == tag as usize) else { return };
+        let lost = given.swap_remove(at);
+        drop(given);
+        if lost.sent {
+            pass.unsent.fetch_add(1, Ordering::AcqRel);
+        }
+        pass.again.push(lost.chunk);
     }
 
     fn device_down(&self, device: u8) {

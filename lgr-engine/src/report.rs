@@ -31,8 +31,8 @@ pub use environment::{Environment, ProcessUsage};
 pub use finish::{Finish, FinishCode, UnknownFinishCode};
 pub use merge::MergeError;
 pub use parts::{
-    EngineKind, Fallback, LimitsGiven, PassKind, PassReport, PerSide, QueueReport, QuiesceParts, RunsOn,
-    Side, TickPercentiles, Ticks, VERIFICATION_FAULTS_MAX, Verification,
+    EngineKind, Fallback, LimitsGiven, PassKind, PassReport, PerSide, QueueLatency, QueueReport,
+    QuiesceParts, RunsOn, Side, TickPercentiles, Ticks, VERIFICATION_FAULTS_MAX, Verification,
 };
 
 /// Version of the report's schema. Raised by one whenever a field changes its meaning or goes away;

@@ -14,13 +14,16 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-pub(crate) use receiver::{Incoming, Placement, Receiver};
+pub(crate) use receiver::{Complete, Incoming, Placement, Receiver};
 pub(crate) use transmitter::{InFlight, Transmitter};
 
 use crate::counters::add;
-use crate::link::{DownReason, Shared};
+use crate::frame::FrameKind;
+use crate::link::{Content, DownReason, Outgoing, Shared};
 use crate::transfer::{Next, Transfer};
 
+/// How long a receiver that has something to acknowledge waits for more.
+const ACK_DELAY: Duration = Duration::from_millis(5);
 /// Longest a device waits without looking at its deadlines.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
@@ -72,27 +75,65 @@ impl TxHalf {
         }
     }
 
-    /// Loads the next frame if none is in flight: urgent messages, then transfers, then the rest.
+    /// Loads the next frame if none is in flight: what keeps the device going, urgent messages, transfers, then
+    /// the rest.
     pub(crate) fn load_next(&mut self, now: Instant) {
         if !self.tx.is_idle() {
             return;
         }
-        if let Some(frame) = self.link.pop_urgent(self.device) {
-            self.tx.load_control(&frame);
-        } else if self.take_transfer(now) {
-            let link = &self.link;
-            let region = link.region(self.transfer.region).expect("a source sends from registered regions");
-            self.tx.load_transfer(&self.transfer, region, link.shares);
-        } else if let Some(frame) = self.link.pop_low(self.device) {
-            self.tx.load_control(&frame);
-        } else if now.duration_since(self.last_tx) >= self.link.ping_every() {
-            self.tx.load_ping();
+        if let Some(ack) = self.link.take_segment_ack(self.device) {
+            self.tx.load_segment_ack(&ack);
+        } else if self.link.must_introduce(self.device) {
+            self.number(Content::Idx, now);
+            self.tx.load_idx(self.link.name());
+        } else if self.link.must_ask(self.device, now) {
+            let (segment, _) = self.link.number(self.device, Content::Nothing, now);
+            self.tx.set_segment(segment, true);
+            self.tx.load_bare(FrameKind::Ping);
+        } else if self.link.has_credit(self.device) {
+            self.load_work(now);
         }
         self.progress = now;
     }
 
+    fn load_work(&mut self, now: Instant) {
+        if let Some(frame) = self.link.pop_urgent(self.device) {
+            self.load_control(&frame, now);
+        } else if self.take_transfer(now) {
+            let Transfer { epoch, tag, .. } = self.transfer;
+            self.number(Content::Transfer { epoch, tag }, now);
+            self.link.count_program(self.device, true);
+            let link = &self.link;
+            let region = link.region(self.transfer.region).expect("a source sends from registered regions");
+            self.tx.load_transfer(&self.transfer, region, link.shares);
+        } else if let Some(frame) = self.link.pop_low(self.device) {
+            self.load_control(&frame, now);
+        } else if now.duration_since(self.last_tx) >= self.link.ping_every() {
+            self.number(Content::Nothing, now);
+            self.tx.load_bare(FrameKind::Ping);
+        }
+    }
+
+    fn load_control(&mut self, frame: &Outgoing, now: Instant) {
+        let content = match frame.kind {
+            FrameKind::Message => Content::Message(frame.socket, frame.sequence),
+            _ => Content::Ack(frame.socket),
+        };
+        self.number(content, now);
+        self.link.count_program(self.device, false);
+        self.tx.load_control(frame);
+    }
+
+    fn number(&mut self, content: Content, now: Instant) {
+        let (segment, ack_now) = self.link.number(self.device, content, now);
+        self.tx.set_segment(segment, ack_now);
+    }
+
     fn take_transfer(&mut self, now: Instant) -> bool {
         if self.held_until.is_none() {
+            if !self.link.may_write(self.device) {
+                return false;
+            }
             let Some(source) = self.link.source() else { return false };
             self.transfer.clear();
             self.held_until = match source.next(self.device, &mut self.transfer) {
@@ -160,11 +201,13 @@ pub(crate) struct RxHalf {
     link: Arc<Shared>,
     pub(crate) rx: Receiver,
     last_rx: Instant,
+    /// Something came that may not have been acknowledged yet.
+    unacknowledged: bool,
 }
 
 impl RxHalf {
     pub(crate) fn new(device: u8, link: Arc<Shared>) -> Self {
-        Self { device, link, rx: Receiver::new(device), last_rx: Instant::now() }
+        Self { device, link, rx: Receiver::new(device), last_rx: Instant::now(), unacknowledged: false }
     }
 
     pub(crate) fn received(&mut self, count: usize, now: Instant) -> Result<(), DownReason> {
@@ -174,17 +217,29 @@ impl RxHalf {
         self.last_rx = now;
         let counters = self.link.counters(self.device);
         add(&counters.rx_bytes, count as u64);
-        match self.rx.filled(count, &*self.link) {
+        let filled = self.rx.filled(count, &*self.link);
+        self.link.set_receiving(self.device, self.rx.is_mid_transfer());
+        match filled {
             Ok(None) => Ok(()),
-            Ok(Some(incoming)) => {
+            Ok(Some(complete)) => {
                 add(&counters.rx_frames, 1);
-                self.link.incoming(self.device, incoming)
+                self.unacknowledged = true;
+                self.link.complete(self.device, complete, now)
             }
             Err(error) => Err(DownReason::Protocol(error.to_string())),
         }
     }
 
-    pub(crate) fn check(&self, now: Instant) -> Result<(), DownReason> {
+    /// How long to wait for more before [`Self::check`] is called again.
+    pub(crate) fn next_look(&self) -> Duration {
+        if self.unacknowledged { ACK_DELAY } else { TICK }
+    }
+
+    pub(crate) fn check(&mut self, now: Instant) -> Result<(), DownReason> {
+        if self.unacknowledged && now.duration_since(self.last_rx) >= ACK_DELAY {
+            self.unacknowledged = false;
+            self.link.acknowledge_rest(self.device);
+        }
         let limit = self.link.silence_limit();
         if now.duration_since(self.last_rx) > limit {
             return Err(DownReason::Silent { limit_ms: limit.as_millis() as u64 });

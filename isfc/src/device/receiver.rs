@@ -10,9 +10,10 @@ use zerocopy::FromBytes;
 
 use crate::copy::{populate_for_read, streaming_copy};
 use crate::frame::{
-    EXTENT_LEN_BYTES, EXTENTS_MAX, Extent, ExtentClass, FLAG_DIGEST, FLAG_FETCH, FrameError, FrameKind,
-    HEADER_LEN_BYTES, Header, WireExtent,
+    EXTENT_LEN_BYTES, EXTENTS_MAX, Extent, ExtentClass, FLAG_ACK_NOW, FLAG_DIGEST, FLAG_FETCH, FrameError,
+    FrameKind, HEADER_LEN_BYTES, Header, IDX_LEN_BYTES, WireExtent,
 };
+use crate::link::SegmentAck;
 use crate::region::{Region, RemoteRegion};
 use crate::transfer::{Admission, Placed, TransferSink, raw_len_bytes};
 
@@ -21,15 +22,41 @@ pub(crate) trait Placement {
     fn region(&self, number: u16) -> Option<&Region>;
     fn remote(&self, number: u16) -> Option<&RemoteRegion>;
     fn sink(&self) -> Option<&Arc<dyn TransferSink>>;
+    /// Has this segment of `device` been here before? Never where the link has no segments.
+    fn was_here(&self, device: u8, segment: u16) -> bool;
+    /// What is damaged is sent again; without segments it is the end of the device, or of the pass.
+    fn resends(&self) -> bool;
 }
 
 /// A frame that is complete. Transfers have been reported to the sink already.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Incoming {
-    Message { socket: u16, sequence: u64, body: Vec<u8> },
-    Ack { socket: u16, sequence: u64 },
+    Message {
+        socket: u16,
+        sequence: u64,
+        body: Vec<u8>,
+    },
+    Ack {
+        socket: u16,
+        sequence: u64,
+    },
     Ping,
     Transfer,
+    SegmentAck(SegmentAck),
+    Idx([u8; IDX_LEN_BYTES]),
+    Dvx,
+    /// It was here before, or came damaged and will come again.
+    Nothing {
+        damaged: bool,
+    },
+}
+
+/// A complete frame and what its header said of its segment.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Complete {
+    pub(crate) incoming: Incoming,
+    pub(crate) segment: u16,
+    pub(crate) ack_now: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,17 +123,25 @@ impl Receiver {
         &mut self,
         count: usize,
         place: &dyn Placement,
-    ) -> Result<Option<Incoming>, FrameError> {
+    ) -> Result<Option<Complete>, FrameError> {
         advance(&mut self.buffers, &mut self.first, count);
         if self.first < self.buffers.len() {
             return Ok(None);
         }
-        match self.state {
+        let incoming = match self.state {
             State::Header => self.on_header(place),
             State::Extents => self.on_extents(place),
             State::Payload => self.on_payload(place),
-            State::Message => self.on_message(),
-        }
+            State::Message => self.on_message(place),
+        }?;
+        let Header { segment, flags, .. } = self.header;
+        let ack_now = flags & FLAG_ACK_NOW != 0;
+        Ok(incoming.map(|incoming| Complete { incoming, segment, ack_now }))
+    }
+
+    /// Pages of a transfer are coming in.
+    pub(crate) fn is_mid_transfer(&self) -> bool {
+        self.state == State::Payload
     }
 
     fn on_header(&mut self, place: &dyn Placement) -> Result<Option<Incoming>, FrameError> {
@@ -121,8 +156,18 @@ impl Receiver {
                 self.want_header();
                 Ok(Some(Incoming::Ack { socket: header.socket, sequence: header.sequence }))
             }
-            FrameKind::Message if header.body_len_bytes == 0 => self.on_message(),
-            FrameKind::Message => {
+            FrameKind::SegmentAck => {
+                self.want_header();
+                let credit = header.extents;
+                let (highest, before) = (header.sequence as u16, header.digest);
+                Ok(Some(Incoming::SegmentAck(SegmentAck { highest, before, credit })))
+            }
+            FrameKind::Dvx => {
+                self.want_header();
+                Ok(Some(Incoming::Dvx))
+            }
+            FrameKind::Message | FrameKind::Idx if header.body_len_bytes == 0 => self.on_message(place),
+            FrameKind::Message | FrameKind::Idx => {
                 self.state = State::Message;
                 self.message.resize(header.body_len_bytes as usize, 0);
                 let (base, len) = (self.message.as_mut_ptr(), self.message.len());
@@ -139,13 +184,24 @@ impl Receiver {
         }
     }
 
-    fn on_message(&mut self) -> Result<Option<Incoming>, FrameError> {
-        let Header { socket, sequence, digest, .. } = self.header;
+    fn on_message(&mut self, place: &dyn Placement) -> Result<Option<Incoming>, FrameError> {
+        let Header { socket, sequence, digest, segment, .. } = self.header;
         let body = std::mem::take(&mut self.message);
+        self.want_header();
         if xxh3_64(&body) != digest {
+            if place.resends() {
+                return Ok(Some(Incoming::Nothing { damaged: true }));
+            }
             return Err(FrameError::MessageDigest { socket, sequence });
         }
-        self.want_header();
+        if self.header.kind == FrameKind::Idx {
+            let mut name = [0; IDX_LEN_BYTES];
+            name[..body.len()].copy_from_slice(&body);
+            return Ok(Some(Incoming::Idx(name)));
+        }
+        if place.was_here(self.device, segment) {
+            return Ok(Some(Incoming::Nothing { damaged: false }));
+        }
         Ok(Some(Incoming::Message { socket, sequence, body }))
     }
 
@@ -161,8 +217,10 @@ impl Receiver {
         }
         self.check_body()?;
         let sink = place.sink().ok_or(FrameError::Region(header.region))?;
-        let admission = sink.admit(self.device, header.epoch, header.sequence, &self.extents);
-        self.discarding = admission.map_err(FrameError::Refused)? == Admission::Discard;
+        self.discarding = place.was_here(self.device, header.segment) || {
+            let admission = sink.admit(self.device, header.epoch, header.sequence, &self.extents);
+            admission.map_err(FrameError::Refused)? == Admission::Discard
+        };
         let fetched = header.flags & FLAG_FETCH != 0;
         if fetched && !self.discarding {
             self.fetch(place, region)?;
@@ -242,6 +300,11 @@ impl Receiver {
             let region = place.region(header.region).ok_or(FrameError::Region(header.region))?;
             self.payload_digest(region) == header.digest
         };
+        if !intact && place.resends() {
+            place.sink().inspect(|sink| sink.damaged(self.device));
+            self.want_header();
+            return Ok(Some(Incoming::Nothing { damaged: true }));
+        }
         if let Some(sink) = place.sink() {
             let placed = Placed { epoch: header.epoch, tag: header.sequence, extents: &self.extents, intact };
             sink.placed(self.device, &placed);

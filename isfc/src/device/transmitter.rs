@@ -8,9 +8,10 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::receiver::advance;
 use crate::frame::{
-    EXTENTS_MAX, ExtentClass, FLAG_DIGEST, FLAG_FETCH, FrameKind, HEADER_LEN_BYTES, Header, WireExtent,
+    EXTENTS_MAX, ExtentClass, FLAG_ACK_NOW, FLAG_DIGEST, FLAG_FETCH, FrameKind, HEADER_LEN_BYTES, Header,
+    WireExtent,
 };
-use crate::link::Outgoing;
+use crate::link::{Outgoing, SegmentAck};
 use crate::region::Region;
 use crate::transfer::Transfer;
 
@@ -23,6 +24,8 @@ pub(crate) enum InFlight {
 
 pub(crate) struct Transmitter {
     device: u8,
+    /// Number of the next segment, and whether it is to be acknowledged at once.
+    segment: (u16, bool),
     header: Box<[u8; HEADER_LEN_BYTES]>,
     extents: Vec<WireExtent>,
     body: Arc<[u8]>,
@@ -36,6 +39,7 @@ impl Transmitter {
     pub(crate) fn new(device: u8) -> Self {
         Self {
             device,
+            segment: (0, false),
             header: Box::new([0; HEADER_LEN_BYTES]),
             extents: Vec::with_capacity(EXTENTS_MAX),
             body: Arc::new([]),
@@ -55,9 +59,33 @@ impl Transmitter {
         &mut self.buffers[self.first..]
     }
 
-    pub(crate) fn load_ping(&mut self) {
-        let header = Header::new(FrameKind::Ping, self.device);
+    /// The next frame that is loaded is this segment.
+    pub(crate) fn set_segment(&mut self, segment: u16, ack_now: bool) {
+        self.segment = (segment, ack_now);
+    }
+
+    /// A frame without a body: [`FrameKind::Ping`] or [`FrameKind::Dvx`].
+    pub(crate) fn load_bare(&mut self, kind: FrameKind) {
+        let header = Header::new(kind, self.device);
         self.load(&header, InFlight::Control);
+    }
+
+    pub(crate) fn load_segment_ack(&mut self, ack: &SegmentAck) {
+        let mut header = Header::new(FrameKind::SegmentAck, self.device);
+        header.sequence = u64::from(ack.highest);
+        header.digest = ack.before;
+        header.extents = ack.credit;
+        self.load(&header, InFlight::Control);
+    }
+
+    pub(crate) fn load_idx(&mut self, name: &str) {
+        let mut header = Header::new(FrameKind::Idx, self.device);
+        header.body_len_bytes = name.len() as u64;
+        header.digest = xxh3_64(name.as_bytes());
+        self.body = name.as_bytes().into();
+        self.load(&header, InFlight::Control);
+        let (base, len) = (self.body.as_ptr(), self.body.len());
+        self.push(base, len);
     }
 
     pub(crate) fn load_control(&mut self, frame: &Outgoing) {
@@ -118,6 +146,9 @@ impl Transmitter {
 
     fn load(&mut self, header: &Header, in_flight: InFlight) {
         debug_assert!(self.is_idle());
+        let (segment, ack_now) = std::mem::take(&mut self.segment);
+        let mut header = Header { segment, ..*header };
+        header.flags |= if ack_now { FLAG_ACK_NOW } else { 0 };
         *self.header = header.encode();
         self.buffers.clear();
         self.first = 0;

@@ -112,7 +112,7 @@ impl Device {
             link.set_idle(device, false);
         }
         self.arm(ring);
-        self.wait(device, ring, link, self.tx.next_look(now))?;
+        self.wait(device, ring, link, self.tx.next_look(now).min(self.rx.next_look()))?;
         link.set_idle(device, false);
         let now = Instant::now();
         self.complete(ring, now)?;

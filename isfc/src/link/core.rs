@@ -204,6 +204,28 @@ impl Core {
         Ok(())
     }
 
+    /// Message `sequence` was lost on its way: it goes out again, if it has not been acknowledged since.
+    pub fn message_lost(&mut self, id: SocketId, sequence: u64, effects: &mut Vec<Effect>) {
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        if let Some(message) = socket.unacked.iter_mut().find(|message| message.sequence == sequence) {
+            message.carrier = None;
+            let body = message.body.clone();
+            effects.push(Effect::Transmit(Outgoing { kind: FrameKind::Message, socket: id, sequence, body }));
+        }
+    }
+
+    /// An acknowledgement was lost on its way: it is repeated.
+    pub fn ack_lost(&mut self, id: SocketId, effects: &mut Vec<Effect>) {
+        effects.extend(self.sockets.get(&id).and_then(|socket| ack_of(id, socket)));
+    }
+
+    /// A device is there (again). Nothing revives a link that is down.
+    pub fn device_up(&mut self, device: u8) {
+        if self.devices_up != 0 {
+            self.devices_up |= 1 << device;
+        }
+    }
+
     /// A device is gone: what it carried goes to the others, and acks it may have carried are
     /// repeated.
     pub fn device_down(&mut self, device: u8, reason: DownReason, effects: &mut Vec<Effect>) {

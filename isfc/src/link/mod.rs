@@ -11,27 +11,29 @@
 //! ```
 
 mod core;
+mod segments;
+mod shared;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
-use crossbeam::queue::SegQueue;
-use socket2::Socket;
 
 pub use self::core::{Core, CoreError, Effect, Outgoing, Priority, SOCKETS_MAX, SocketId, UNACKED_MAX};
-use crate::counters::{Counters, DeviceCounters};
-use crate::device::{Placement, Waker, blocking, uring};
-use crate::frame::FrameKind;
+pub use self::segments::{
+    Arrival, CREDIT_MAX, Content, PATIENCE, RxSegments, SegmentAck, Settled, TxSegments,
+};
+pub(crate) use self::shared::Shared;
+use self::shared::{DeviceState, Setup};
+use crate::counters::DeviceCounters;
+use crate::device::{blocking, uring};
 use crate::hello::DEVICES_MAX;
 use crate::medium::{Endpoints, MediumError};
 use crate::region::{Region, RemoteRegion};
+use crate::rejoin::{Keeper, Threads};
 use crate::transfer::{TransferSink, TransferSource};
-
-/// Messages delivered and not yet taken by the caller; a peer that sends more is cut off.
-const UNTAKEN_MAX: usize = 4096;
 
 /// Why a device, or the whole link, is down.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +59,9 @@ pub enum DownReason {
     /// The peer sent something no correct peer sends.
     #[error("protocol error: {0}")]
     Protocol(String),
+    /// The peer took the device out of the link (DEACTIVATE ISLINK).
+    #[error("deactivated by the peer")]
+    Deactivated,
     /// This side closed it.
     #[error("closed by this side")]
     Local,
@@ -80,11 +85,14 @@ pub struct LinkOptions {
     /// A device on which nothing comes in, or nothing can be sent, for this long is dead. Pings keep
     /// an idle one alive.
     pub silence_limit: Duration,
+    /// This system's name, 1 to 8 printable characters: of the two ends, the lesser name writes from the lowest device
+    /// upward, the greater from the highest downward.
+    pub name: String,
 }
 
 impl Default for LinkOptions {
     fn default() -> Self {
-        Self { engine: None, silence_limit: Duration::from_secs(5) }
+        Self { engine: None, silence_limit: Duration::from_secs(5), name: "NONAME".to_owned() }
     }
 }
 
@@ -95,226 +103,12 @@ pub enum LinkEvent {
     Message(SocketId, Vec<u8>),
     /// A device is gone; the others go on.
     DeviceDown(u8, DownReason),
+    /// A device that was gone is there again.
+    DeviceUp(u8),
     /// The last device is gone. Nothing follows.
     LinkDown(DownReason),
     /// What [`Link::notifier`] was asked to put here.
     Notice(u64),
-}
-
-#[derive(Debug)]
-struct DeviceState {
-    waker: Waker,
-    socket: Socket,
-    counters: Counters,
-    idle: AtomicBool,
-    closed: AtomicBool,
-    hold_ms: AtomicU64,
-    reason: Mutex<Option<DownReason>>,
-    ended: Mutex<bool>,
-    ended_signal: Condvar,
-}
-
-/// Everything the devices' threads share.
-pub(crate) struct Shared {
-    devices: Vec<DeviceState>,
-    regions: [OnceLock<Region>; 4],
-    remote: Vec<RemoteRegion>,
-    /// Payload is left for the receiver to fetch.
-    pub(crate) shares: bool,
-    source: OnceLock<Arc<dyn TransferSource>>,
-    sink: OnceLock<Arc<dyn TransferSink>>,
-    core: Mutex<Core>,
-    urgent: [SegQueue<Outgoing>; 2],
-    low: SegQueue<Outgoing>,
-    events: Sender<LinkEvent>,
-    untaken: AtomicUsize,
-    next_kick: AtomicUsize,
-    options: LinkOptions,
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("devices", &self.devices.len()).finish_non_exhaustive()
-    }
-}
-
-impl Placement for Shared {
-    fn region(&self, number: u16) -> Option<&Region> {
-        self.regions.get(usize::from(number))?.get()
-    }
-
-    fn remote(&self, number: u16) -> Option<&RemoteRegion> {
-        self.remote.iter().find(|remote| remote.number == number)
-    }
-
-    fn sink(&self) -> Option<&Arc<dyn TransferSink>> {
-        self.sink.get()
-    }
-}
-
-impl Shared {
-    fn core(&self) -> MutexGuard<'_, Core> {
-        self.core.lock().expect("no thread panics while it holds the core")
-    }
-
-    pub(crate) fn source(&self) -> Option<&Arc<dyn TransferSource>> {
-        self.source.get()
-    }
-
-    pub(crate) fn counters(&self, device: u8) -> &Counters {
-        &self.devices[usize::from(device)].counters
-    }
-
-    pub(crate) fn silence_limit(&self) -> Duration {
-        self.options.silence_limit
-    }
-
-    pub(crate) fn ping_every(&self) -> Duration {
-        self.options.silence_limit / 4
-    }
-
-    pub(crate) fn set_idle(&self, device: u8, idle: bool) {
-        self.devices[usize::from(device)].idle.store(idle, Ordering::SeqCst);
-    }
-
-    pub(crate) fn take_hold(&self, device: u8) -> Duration {
-        let hold = &self.devices[usize::from(device)].hold_ms;
-        match hold.load(Ordering::Relaxed) {
-            0 => Duration::ZERO,
-            _ => Duration::from_millis(hold.swap(0, Ordering::Relaxed)),
-        }
-    }
-
-    pub(crate) fn check_open(&self, device: u8) -> Result<(), DownReason> {
-        let state = &self.devices[usize::from(device)];
-        if state.closed.load(Ordering::Acquire) {
-            return Err(self.first_reason(device).unwrap_or(DownReason::Local));
-        }
-        Ok(())
-    }
-
-    pub(crate) fn first_reason(&self, device: u8) -> Option<DownReason> {
-        let state = &self.devices[usize::from(device)];
-        state.reason.lock().expect("no thread panics while it holds a reason").clone()
-    }
-
-    /// Marks a device closed; the first reason given stays.
-    pub(crate) fn mark_down(&self, device: u8, reason: &DownReason) {
-        let state = &self.devices[usize::from(device)];
-        let mut known = state.reason.lock().expect("no thread panics while it holds a reason");
-        known.get_or_insert_with(|| reason.clone());
-        state.closed.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn pop_urgent(&self, device: u8) -> Option<Outgoing> {
-        let frame = self.urgent[0].pop().or_else(|| self.urgent[1].pop())?;
-        self.carry(device, frame)
-    }
-
-    pub(crate) fn pop_low(&self, device: u8) -> Option<Outgoing> {
-        self.low.pop().and_then(|frame| self.carry(device, frame))
-    }
-
-    fn carry(&self, device: u8, frame: Outgoing) -> Option<Outgoing> {
-        if frame.kind == FrameKind::Message {
-            self.core().carried(device, frame.socket, frame.sequence);
-        }
-        Some(frame)
-    }
-
-    fn queue(&self, frame: Outgoing) {
-        match frame.socket.priority() {
-            Priority::High => self.urgent[0].push(frame),
-            Priority::Normal => self.urgent[1].push(frame),
-            Priority::Low => self.low.push(frame),
-        }
-    }
-
-    /// Runs `step` on the core and does what it wants done. Deliveries happen under the core's lock: two
-    /// devices whose messages were put in order must not swap them again on the way to the caller.
-    fn with_core<E>(&self, step: impl FnOnce(&mut Core, &mut Vec<Effect>) -> Result<(), E>) -> Result<(), E> {
-        let mut effects = Vec::new();
-        let mut core = self.core();
-        step(&mut core, &mut effects)?;
-        let mut queued = 0;
-        for effect in effects {
-            match effect {
-                Effect::Transmit(frame) => {
-                    self.queue(frame);
-                    queued += 1;
-                }
-                Effect::Deliver(socket, body) => {
-                    self.untaken.fetch_add(1, Ordering::Relaxed);
-                    let _ = self.events.send(LinkEvent::Message(socket, body));
-                }
-                Effect::LinkDown(reason) => {
-                    let _ = self.events.send(LinkEvent::LinkDown(reason));
-                }
-            }
-        }
-        drop(core);
-        self.kick(queued);
-        Ok(())
-    }
-
-    pub(crate) fn incoming(&self, device: u8, incoming: crate::device::Incoming) -> Result<(), DownReason> {
-        use crate::device::Incoming;
-        match incoming {
-            Incoming::Ping => Ok(()),
-            Incoming::Transfer => {
-                crate::counters::add(&self.counters(device).transfers_rx, 1);
-                Ok(())
-            }
-            Incoming::Ack { socket, sequence } => {
-                let socket = SocketId::new(socket).expect("the header's limits were checked");
-                self.core().ack(socket, sequence);
-                Ok(())
-            }
-            Incoming::Message { socket, sequence, body } => {
-                if self.untaken.load(Ordering::Relaxed) > UNTAKEN_MAX {
-                    return Err(DownReason::Protocol(format!("{UNTAKEN_MAX} messages wait untaken")));
-                }
-                let socket = SocketId::new(socket).expect("the header's limits were checked");
-                self.with_core(|core, effects| core.message(socket, sequence, body, effects))
-                    .map_err(|error| DownReason::Protocol(error.to_string()))?;
-                Ok(())
-            }
-        }
-    }
-
-    fn kick(&self, count: usize) {
-        std::sync::atomic::fence(Ordering::SeqCst);
-        let devices = self.devices.len();
-        let start = self.next_kick.fetch_add(count, Ordering::Relaxed);
-        let mut left = count;
-        for step in 0..devices {
-            if left == 0 {
-                return;
-            }
-            let state = &self.devices[start.wrapping_add(step) % devices];
-            if state.idle.swap(false, Ordering::SeqCst) {
-                state.waker.wake();
-                left -= 1;
-            }
-        }
-    }
-
-    /// Runs in the device's own thread, last.
-    fn device_ended(&self, device: u8, reason: DownReason) {
-        self.mark_down(device, &reason);
-        let reason = self.first_reason(device).unwrap_or(reason);
-        if let Some(sink) = self.sink.get() {
-            sink.device_down(device);
-        }
-        let state = &self.devices[usize::from(device)];
-        *state.ended.lock().expect("no thread panics while it holds this") = true;
-        state.ended_signal.notify_all();
-        let _ = self.events.send(LinkEvent::DeviceDown(device, reason.clone()));
-        let _ = self.with_core(|core, effects| -> Result<(), std::convert::Infallible> {
-            core.device_down(device, reason, effects);
-            Ok(())
-        });
-    }
 }
 
 /// Why a call to a link failed.
@@ -339,7 +133,9 @@ pub enum LinkError {
 pub struct Link {
     shared: Arc<Shared>,
     events: Receiver<LinkEvent>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Threads,
+    keeper: Option<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
     engine: Engine,
     engine_fallback: Option<String>,
     medium: crate::address::Medium,
@@ -356,47 +152,41 @@ impl Link {
         let (events, receiver) = unbounded();
         let devices = endpoints.devices();
         debug_assert!(devices <= DEVICES_MAX);
-        let medium = endpoints.medium();
+        let (medium, agreement) = (endpoints.medium(), endpoints.agreement());
         let peer = endpoints.peer().to_owned();
-        let remote = endpoints.remote.into_iter().map(RemoteRegion::map).collect::<Result<_, _>>()?;
-        let shares = endpoints.shares;
-        let devices = endpoints
-            .sockets
-            .into_iter()
-            .map(|socket| {
-                Ok(DeviceState {
-                    waker: Waker::new()?,
-                    socket,
-                    counters: Counters::default(),
-                    idle: AtomicBool::new(false),
-                    closed: AtomicBool::new(false),
-                    hold_ms: AtomicU64::new(0),
-                    reason: Mutex::new(None),
-                    ended: Mutex::new(false),
-                    ended_signal: Condvar::new(),
-                })
-            })
-            .collect::<std::io::Result<Vec<_>>>()?;
-        let shared = Arc::new(Shared {
-            core: Mutex::new(Core::new(devices.len() as u8)),
-            devices,
-            regions: Default::default(),
-            remote,
-            shares,
-            source: OnceLock::new(),
-            sink: OnceLock::new(),
-            urgent: Default::default(),
-            low: SegQueue::new(),
+        let rejoin = endpoints.rejoin;
+        let states = endpoints.sockets.into_iter().map(DeviceState::new);
+        let setup = Setup {
+            devices: states.collect::<std::io::Result<Vec<_>>>()?,
+            remote: endpoints.remote.into_iter().map(RemoteRegion::map).collect::<Result<_, _>>()?,
+            level2: agreement.version >= 2,
+            dialing: endpoints.dialing,
+            split: engine == Engine::Blocking,
+            shares: endpoints.shares,
             events,
-            untaken: AtomicUsize::new(0),
-            next_kick: AtomicUsize::new(0),
             options,
-        });
-        let mut link =
-            Self { shared, events: receiver, threads: Vec::new(), engine, engine_fallback, medium, peer };
+        };
+        let shared = Arc::new(Shared::new(setup));
+        let mut link = Self {
+            shared,
+            events: receiver,
+            threads: Threads::default(),
+            keeper: None,
+            stop: Arc::default(),
+            engine,
+            engine_fallback,
+            medium,
+            peer,
+        };
         for device in 0..link.shared.devices.len() as u8 {
             let thread = spawn_device(device, &link.shared, engine)?;
-            link.threads.push(thread);
+            link.threads.lock().expect("no thread panics while it holds this").push(thread);
+        }
+        if let Some(rejoin) = rejoin {
+            let (shared, threads, stop) = (link.shared.clone(), link.threads.clone(), link.stop.clone());
+            let keeper = Keeper { shared, engine, threads, stop };
+            let thread = std::thread::Builder::new().name("isfc-keeper".into());
+            link.keeper = Some(thread.spawn(move || keeper.run(&rejoin))?);
         }
         Ok(link)
     }
@@ -429,7 +219,7 @@ impl Link {
 
     /// Wakes up to `count` idle devices: the source has work again.
     pub fn kick(&self, count: usize) {
-        self.shared.kick(count.min(self.shared.devices.len()));
+        self.shared.kick_writers(count.min(self.shared.devices.len()));
     }
 
     /// Sends a message on `socket`.
@@ -445,7 +235,7 @@ impl Link {
             core.send(socket, body.into())?
         };
         self.shared.queue(frame);
-        self.kick(1);
+        self.shared.kick_for(socket);
         Ok(())
     }
 
@@ -498,25 +288,22 @@ impl Link {
     pub fn close_device(&self, device: u8) {
         let Some(state) = self.shared.devices.get(usize::from(device)) else { return };
         self.shared.mark_down(device, &DownReason::Local);
-        let _ = state.socket.shutdown(std::net::Shutdown::Both);
+        state.cut();
         state.waker.wake();
-        let mut ended = state.ended.lock().expect("no thread panics while it holds this");
-        while !*ended {
-            ended = state.ended_signal.wait(ended).expect("no thread panics while it holds this");
-        }
+        state.wait_ended();
     }
 
     /// Cuts a device's connection as a pulled cable would: neither side is told. For fault tests.
     pub fn cut_device(&self, device: u8) {
         if let Some(state) = self.shared.devices.get(usize::from(device)) {
-            let _ = state.socket.shutdown(std::net::Shutdown::Both);
+            state.cut();
         }
     }
 
     /// Holds the next transfer of a device back for so long. For fault tests.
     pub fn hold_device(&self, device: u8, hold: Duration) {
         if let Some(state) = self.shared.devices.get(usize::from(device)) {
-            state.hold_ms.store(hold.as_millis() as u64, Ordering::Relaxed);
+            state.hold(hold);
         }
     }
 
@@ -540,9 +327,19 @@ impl Link {
         self.medium
     }
 
-    /// Who is at the other end.
+    /// Who is at the other end: its address.
     pub fn peer(&self) -> &str {
         &self.peer
+    }
+
+    /// The system name of the peer, once it has told it; a peer of level 1 never does.
+    pub fn peer_name(&self) -> Option<&str> {
+        self.shared.peer_name()
+    }
+
+    /// Bit `n` set: this side may write pages on device `n`, by the write rule.
+    pub fn writable(&self) -> u16 {
+        self.shared.writable_mask()
     }
 
     /// Each device's counters now.
@@ -552,7 +349,7 @@ impl Link {
             .map(|device| {
                 let reason = shared.first_reason(device);
                 let state = reason.map_or_else(|| "up".to_owned(), |reason| reason.to_string());
-                shared.counters(device).snapshot(device, state)
+                shared.counters(device).snapshot(device, shared.latency(device), state)
             })
             .collect()
     }
@@ -560,12 +357,19 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
+        // First, so that nothing comes back while everything is taken down.
+        self.stop.store(true, Ordering::Release);
+        if let Some(keeper) = self.keeper.take() {
+            let _ = keeper.join();
+        }
         for (device, state) in self.shared.devices.iter().enumerate() {
             self.shared.mark_down(device as u8, &DownReason::Local);
-            let _ = state.socket.shutdown(std::net::Shutdown::Both);
+            state.cut();
             state.waker.wake();
         }
-        for thread in self.threads.drain(..) {
+        let threads =
+            std::mem::take(&mut *self.threads.lock().expect("no thread panics while it holds this"));
+        for thread in threads {
             let _ = thread.join();
         }
     }
@@ -593,13 +397,19 @@ fn choose_engine(wanted: Option<Engine>) -> Result<(Engine, Option<String>), Med
     }
 }
 
-fn spawn_device(device: u8, shared: &Arc<Shared>, engine: Engine) -> std::io::Result<JoinHandle<()>> {
+/// Starts the thread of a device that is up.
+pub(crate) fn spawn_device(
+    device: u8,
+    shared: &Arc<Shared>,
+    engine: Engine,
+) -> std::io::Result<JoinHandle<()>> {
     let shared = shared.clone();
     std::thread::Builder::new().name(format!("ctc-{device:02}")).spawn(move || {
-        let state = &shared.devices[usize::from(device)];
+        let state = shared.device(device);
+        let socket = state.socket();
         let reason = match engine {
-            Engine::IoUring => uring::run(device, &shared, &state.socket, &state.waker),
-            Engine::Blocking => blocking::run(device, &shared, &state.socket, &state.waker),
+            Engine::IoUring => uring::run(device, &shared, &socket, &state.waker),
+            Engine::Blocking => blocking::run(device, &shared, &socket, &state.waker),
         };
         shared.device_ended(device, reason);
     })

@@ -151,6 +151,10 @@ impl<'a> Run<'a> {
                 self.observer.event(Event::Note { text: format!("device {device} is down: {why}") });
                 None
             }
+            Ok(LinkEvent::DeviceUp(device)) => {
+                self.observer.event(Event::Note { text: format!("device {device} is up again") });
+                None
+            }
             Ok(LinkEvent::LinkDown(why)) => Some(Input::LinkDown(why.to_string())),
             Ok(LinkEvent::Notice(_)) | Err(_) => None,
         }

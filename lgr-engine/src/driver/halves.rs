@@ -3,7 +3,9 @@
 use isfc::{Engine, Link};
 
 use crate::guest::Guest;
-use crate::report::{EngineKind, Environment, Fallback, PerSide, ProcessUsage, QueueReport, Report, Side};
+use crate::report::{
+    EngineKind, Environment, Fallback, PerSide, ProcessUsage, QueueLatency, QueueReport, Report, Side,
+};
 
 /// Processor time used before the relocation began, so that only its own is reported.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +54,20 @@ pub(super) fn fill_half(report: &mut Report, side: Side, link: &Link, cpu_s: f64
             rx_bytes: device.rx_bytes,
             stalls: device.stalls,
             retries: device.retries,
+            transfers: match side {
+                Side::Source => device.transfers_tx,
+                Side::Destination => device.transfers_rx,
+            },
+            ssch: device.ssch,
+            collisions: device.collisions,
+            resends: device.resends,
+            depth_max: device.depth_max,
+            latency: device.latency.map(|latency| QueueLatency {
+                count: latency.count,
+                p50_us: latency.p50_us,
+                p99_us: latency.p99_us,
+                max_us: latency.max_us,
+            }),
             state: device.state,
         });
     }

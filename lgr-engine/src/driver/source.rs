@@ -240,6 +240,10 @@ impl<'a> Run<'a> {
                 self.link.kick(usize::MAX);
                 None
             }
+            Ok(LinkEvent::DeviceUp(device)) => {
+                self.observer.event(Event::Note { text: format!("device {device} is up again") });
+                None
+            }
             Ok(LinkEvent::LinkDown(why)) => Some(Input::LinkDown(why.to_string())),
             Err(_) => None,
         }

@@ -54,7 +54,7 @@ impl Exchange<'_> {
                 Err(_) if self.link.devices_up() == 0 => {
                     return Err(GuestError("the link is down".to_owned()));
                 }
-                Ok(LinkEvent::Notice(_)) | Err(_) => {}
+                Ok(LinkEvent::DeviceUp(_) | LinkEvent::Notice(_)) | Err(_) => {}
             }
         }
         Err(GuestError(format!("the peer said nothing for {patience:?}")))

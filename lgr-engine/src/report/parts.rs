@@ -291,8 +291,39 @@ pub struct QueueReport {
     pub stalls: u64,
     /// Sends that the medium took only in part, and that went on from where they stopped.
     pub retries: u64,
+    /// Placed transfers, which carry pages: those sent by the source, those received by the destination.
+    #[serde(default)]
+    pub transfers: u64,
+    /// Start-subchannels: channel programs sent, each one frame with its payload.
+    #[serde(default)]
+    pub ssch: u64,
+    /// Programs that carried pages while the peer's were coming in on the same device.
+    #[serde(default)]
+    pub collisions: u64,
+    /// Segments that were lost, and whose content was sent again.
+    #[serde(default)]
+    pub resends: u64,
+    /// Most segments that were under way at once.
+    #[serde(default)]
+    pub depth_max: u64,
+    /// From handing a segment to the medium until its acknowledgement; `null` if none was acknowledged.
+    #[serde(default)]
+    pub latency: Option<QueueLatency>,
     /// Its state at the end, for example `up` or `lost`.
     pub state: String,
+}
+
+/// Latency of a device queue, in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct QueueLatency {
+    /// Segments measured.
+    pub count: u64,
+    /// Median.
+    pub p50_us: u64,
+    /// 99th percentile.
+    pub p99_us: u64,
+    /// Largest.
+    pub max_us: u64,
 }
 
 /// How queues do their I/O.

@@ -143,17 +143,22 @@ fn queues(lines: &mut Lines, queues: &[QueueReport]) {
             Side::Source => queue.tx_bytes,
             Side::Destination => queue.rx_bytes,
         };
-        let Some(least) = ours.iter().map(|queue| moved(queue)).min() else { continue };
-        let most = ours.iter().map(|queue| moved(queue)).max().unwrap_or(least);
-        let used = ours.iter().filter(|queue| moved(queue) > 0).count();
+        if ours.is_empty() {
+            continue;
+        }
+        // The write rule leaves one or two to the other side; those carry messages only.
+        let used: Vec<u64> =
+            ours.iter().filter(|queue| queue.transfers > 0).map(|queue| moved(queue)).collect();
+        let (least, most) = (used.iter().min().copied(), used.iter().max().copied());
+        let used = used.len();
         let sum = |count: fn(&QueueReport) -> u64| ours.iter().map(|queue| count(queue)).sum::<u64>();
-        let (stalls, retries) = (sum(|queue| queue.stalls), sum(|queue| queue.retries));
+        let (stalls, resends) = (sum(|queue| queue.stalls), sum(|queue| queue.resends));
         let mut text = format!(
-            "{used} of {} used at the {}, {} to {} each, stalls {stalls}, retries {retries}",
+            "{used} of {} with pages at the {}, {} to {} each, stalls {stalls}, resends {resends}",
             ours.len(),
             side.name(),
-            size(least),
-            size(most)
+            size(least.unwrap_or(0)),
+            size(most.unwrap_or(0))
         );
         // Devices that went down together are told of together.
         let down = ours.iter().filter(|queue| queue.state != "up");

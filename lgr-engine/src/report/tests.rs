@@ -44,6 +44,12 @@ fn queue(side: Side, device: u32) -> QueueReport {
         rx_bytes: rx * 300_000,
         stalls: u64::from(device),
         retries: 0,
+        transfers: 900,
+        ssch: tx,
+        collisions: 0,
+        resends: 0,
+        depth_max: 3,
+        latency: None,
         state: if device == 1 { "lost".to_owned() } else { "up".to_owned() },
     }
 }

@@ -74,6 +74,8 @@ impl TransferSink for Arrivals {
         self.one(placed.extents[0].offset_bytes / CHUNK_BYTES as u64);
     }
 
+    fn damaged(&self, _: u8) {}
+
     fn device_down(&self, _: u8) {}
 }
 

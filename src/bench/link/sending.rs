@@ -177,5 +177,11 @@ impl TransferSource for Chunks {
         }
     }
 
+    /// Another chunk goes in place of the lost one: they are all alike.
+    fn lost(&self, _: u8, _: u32, _: u64) {
+        self.unsent.fetch_add(1, Ordering::AcqRel);
+        self.left.fetch_add(1, Ordering::Release);
+    }
+
     fn device_down(&self, _: u8) {}
 }

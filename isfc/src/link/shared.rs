@@ -1,0 +1,609 @@
+//! What the threads of a link share: the core, the queues, each device's line, regions, source and sink.
+
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::Sender;
+use crossbeam::queue::SegQueue;
+use hdrhistogram::Histogram;
+use socket2::Socket;
+
+use super::core::{Core, Effect, Outgoing, Priority, SocketId};
+use super::segments::{Arrival, CREDIT_MAX, Content, RxSegments, SegmentAck, TxSegments};
+use super::{DownReason, LinkEvent, LinkOptions};
+use crate::counters::{Counters, LatencyPercentiles, add};
+use crate::device::{Complete, Incoming, Placement, Waker};
+use crate::frame::FrameKind;
+use crate::region::{Region, RemoteRegion};
+use crate::transfer::{TransferSink, TransferSource};
+use crate::write_rule::{self, Side};
+
+/// Messages delivered and not yet taken by the caller; a peer that sends more is cut off.
+const UNTAKEN_MAX: usize = 4096;
+/// Damaged payloads after which a device is taken down: its medium is not worth trusting.
+const DAMAGED_MAX: u32 = 64;
+
+/// The segments of a device in both directions.
+#[derive(Debug)]
+struct Line {
+    tx: TxSegments,
+    rx: RxSegments,
+    latency_us: Histogram<u64>,
+}
+
+impl Line {
+    fn new() -> Self {
+        let latency_us = Histogram::new_with_bounds(1, 60_000_000, 2).expect("these bounds are valid");
+        Self { tx: TxSegments::default(), rx: RxSegments::default(), latency_us }
+    }
+}
+
+/// One device, as all threads see it. It may go down and come back with another socket.
+#[derive(Debug)]
+pub(crate) struct DeviceState {
+    pub(crate) waker: Waker,
+    pub(crate) socket: Mutex<Arc<Socket>>,
+    counters: Counters,
+    line: Mutex<Line>,
+    idle: AtomicBool,
+    closed: AtomicBool,
+    /// Pages are coming in.
+    receiving: AtomicBool,
+    /// The peer is to be told this side's name.
+    introduce: AtomicBool,
+    /// The peer is to hear which segments are here.
+    ack_due: AtomicBool,
+    damaged: AtomicU32,
+    hold_ms: AtomicU64,
+    reason: Mutex<Option<DownReason>>,
+    ended: Mutex<bool>,
+    ended_signal: Condvar,
+}
+
+impl DeviceState {
+    pub(crate) fn new(socket: Socket) -> std::io::Result<Self> {
+        Ok(Self {
+            waker: Waker::new()?,
+            socket: Mutex::new(Arc::new(socket)),
+            counters: Counters::default(),
+            line: Mutex::new(Line::new()),
+            idle: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            receiving: AtomicBool::new(false),
+            introduce: AtomicBool::new(true),
+            ack_due: AtomicBool::new(false),
+            damaged: AtomicU32::new(0),
+            hold_ms: AtomicU64::new(0),
+            reason: Mutex::new(None),
+            ended: Mutex::new(false),
+            ended_signal: Condvar::new(),
+        })
+    }
+
+    pub(crate) fn socket(&self) -> Arc<Socket> {
+        self.socket.lock().expect("no thread panics while it holds a socket").clone()
+    }
+
+    /// Ends both directions at once, as a pulled cable would.
+    pub(crate) fn cut(&self) {
+        let _ = self.socket().shutdown(std::net::Shutdown::Both);
+    }
+
+    pub(crate) fn hold(&self, hold: Duration) {
+        self.hold_ms.store(hold.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Waits until the device's thread is about to end.
+    pub(crate) fn wait_ended(&self) {
+        let mut ended = self.ended.lock().expect("no thread panics while it holds this");
+        while !*ended {
+            ended = self.ended_signal.wait(ended).expect("no thread panics while it holds this");
+        }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        *self.ended.lock().expect("no thread panics while it holds this")
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().expect("no thread panics while it holds a line")
+    }
+}
+
+/// Everything the devices' threads share.
+pub(crate) struct Shared {
+    pub(crate) devices: Vec<DeviceState>,
+    pub(crate) regions: [OnceLock<Region>; 4],
+    pub(crate) remote: Vec<RemoteRegion>,
+    /// Both sides number segments and exchange names.
+    level2: bool,
+    /// This side called.
+    dialing: bool,
+    /// A device has a thread for each direction.
+    split: bool,
+    peer_name: OnceLock<String>,
+    /// Bit `n`: this side may write pages on device `n`.
+    writable: AtomicU16,
+    /// Bit `n`: urgent messages go out on device `n`.
+    express: AtomicU16,
+    /// Payload is left for the receiver to fetch.
+    pub(crate) shares: bool,
+    pub(crate) source: OnceLock<Arc<dyn TransferSource>>,
+    pub(crate) sink: OnceLock<Arc<dyn TransferSink>>,
+    core: Mutex<Core>,
+    urgent: [SegQueue<Outgoing>; 2],
+    low: SegQueue<Outgoing>,
+    pub(crate) events: Sender<LinkEvent>,
+    pub(crate) untaken: AtomicUsize,
+    pub(crate) options: LinkOptions,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("devices", &self.devices.len()).finish_non_exhaustive()
+    }
+}
+
+impl Placement for Shared {
+    fn region(&self, number: u16) -> Option<&Region> {
+        self.regions.get(usize::from(number))?.get()
+    }
+
+    fn remote(&self, number: u16) -> Option<&RemoteRegion> {
+        self.remote.iter().find(|remote| remote.number == number)
+    }
+
+    fn sink(&self) -> Option<&Arc<dyn TransferSink>> {
+        self.sink.get()
+    }
+
+    fn was_here(&self, device: u8, segment: u16) -> bool {
+        self.level2 && self.device(device).line().rx.classify(segment) == Arrival::Again
+    }
+
+    fn resends(&self) -> bool {
+        self.level2
+    }
+}
+
+/// What a link is made with.
+pub(crate) struct Setup {
+    pub(crate) devices: Vec<DeviceState>,
+    pub(crate) remote: Vec<RemoteRegion>,
+    pub(crate) level2: bool,
+    pub(crate) dialing: bool,
+    pub(crate) split: bool,
+    pub(crate) shares: bool,
+    pub(crate) events: Sender<LinkEvent>,
+    pub(crate) options: LinkOptions,
+}
+
+impl Shared {
+    pub(crate) fn new(setup: Setup) -> Self {
+        let Setup { devices, remote, level2, dialing, split, shares, events, options } = setup;
+        let shared = Self {
+            core: Mutex::new(Core::new(devices.len() as u8)),
+            devices,
+            regions: Default::default(),
+            remote,
+            level2,
+            dialing,
+            split,
+            peer_name: OnceLock::new(),
+            writable: AtomicU16::new(0),
+            express: AtomicU16::new(u16::MAX),
+            shares,
+            source: OnceLock::new(),
+            sink: OnceLock::new(),
+            urgent: Default::default(),
+            low: SegQueue::new(),
+            events,
+            untaken: AtomicUsize::new(0),
+            options,
+        };
+        shared.assign_roles();
+        shared
+    }
+
+    pub(crate) fn device(&self, device: u8) -> &DeviceState {
+        &self.devices[usize::from(device)]
+    }
+
+    /// The peer's system name, once it has told it.
+    pub(crate) fn peer_name(&self) -> Option<&str> {
+        self.peer_name.get().map(String::as_str)
+    }
+
+    /// Decides anew who writes where, by the write rule over the devices that are up. Urgent messages go out where
+    /// this side writes no pages, so that they never wait behind one.
+    fn assign_roles(&self) {
+        let up = self.core().devices_up();
+        let (writable, express) = match self.side() {
+            _ if !self.level2 => (u16::MAX, u16::MAX),
+            None => (0, u16::MAX),
+            Some(side) => {
+                let writable = write_rule::writable(up, side);
+                let quiet = up & !writable;
+                (writable, if quiet == 0 { u16::MAX } else { quiet })
+            }
+        };
+        self.writable.store(writable, Ordering::SeqCst);
+        self.express.store(express, Ordering::SeqCst);
+        self.kick(usize::MAX, u16::MAX);
+    }
+
+    fn side(&self) -> Option<Side> {
+        let theirs = self.peer_name.get()?;
+        Some(Side::of(&self.options.name, theirs, self.dialing))
+    }
+
+    pub(crate) fn may_write(&self, device: u8) -> bool {
+        self.writable.load(Ordering::Relaxed) & (1 << device) != 0
+    }
+
+    pub(crate) fn writable_mask(&self) -> u16 {
+        self.writable.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.options.name
+    }
+
+    pub(crate) fn has_credit(&self, device: u8) -> bool {
+        !self.level2 || self.device(device).line().tx.has_credit()
+    }
+
+    /// Numbers the next segment of a device, and says whether it is to be acknowledged at once.
+    pub(crate) fn number(&self, device: u8, content: Content, now: Instant) -> (u16, bool) {
+        if !self.level2 {
+            return (0, false);
+        }
+        let mut line = self.device(device).line();
+        let numbered = line.tx.send(content, now);
+        self.counters(device).depth_max.fetch_max(line.tx.depth() as u64, Ordering::Relaxed);
+        numbered
+    }
+
+    /// Is it time to ask the peer which segments it has?
+    pub(crate) fn must_ask(&self, device: u8, now: Instant) -> bool {
+        self.level2 && self.device(device).line().tx.must_ask(now)
+    }
+
+    /// True once for each time that the name is to be told.
+    pub(crate) fn must_introduce(&self, device: u8) -> bool {
+        self.level2 && self.device(device).introduce.swap(false, Ordering::AcqRel)
+    }
+
+    pub(crate) fn take_segment_ack(&self, device: u8) -> Option<SegmentAck> {
+        let state = self.device(device);
+        if !self.level2 || !state.ack_due.swap(false, Ordering::AcqRel) {
+            return None;
+        }
+        // A caller that does not take its messages slows their sender down.
+        let crowded = self.untaken.load(Ordering::Relaxed) > UNTAKEN_MAX / 4;
+        state.line().rx.acknowledge(if crowded { 1 } else { CREDIT_MAX })
+    }
+
+    /// Acknowledges what has been left unacknowledged while nothing more came.
+    pub(crate) fn acknowledge_rest(&self, device: u8) {
+        if self.level2 && self.device(device).line().rx.is_due() {
+            self.ack_soon(device);
+        }
+    }
+
+    fn ack_soon(&self, device: u8) {
+        let state = self.device(device);
+        state.ack_due.store(true, Ordering::Release);
+        if self.split {
+            state.waker.wake();
+        }
+    }
+
+    pub(crate) fn set_receiving(&self, device: u8, receiving: bool) {
+        self.device(device).receiving.store(receiving, Ordering::Relaxed);
+    }
+
+    /// Counts a channel program that goes out, and whether pages are coming in on the same device.
+    pub(crate) fn count_program(&self, device: u8, carries_pages: bool) {
+        let counters = self.counters(device);
+        add(&counters.programs, 1);
+        if carries_pages && self.device(device).receiving.load(Ordering::Relaxed) {
+            add(&counters.collisions, 1);
+        }
+    }
+
+    pub(crate) fn latency(&self, device: u8) -> Option<LatencyPercentiles> {
+        LatencyPercentiles::of(&self.device(device).line().latency_us)
+    }
+
+    pub(crate) fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().expect("no thread panics while it holds the core")
+    }
+
+    pub(crate) fn source(&self) -> Option<&Arc<dyn TransferSource>> {
+        self.source.get()
+    }
+
+    pub(crate) fn counters(&self, device: u8) -> &Counters {
+        &self.devices[usize::from(device)].counters
+    }
+
+    pub(crate) fn silence_limit(&self) -> Duration {
+        self.options.silence_limit
+    }
+
+    pub(crate) fn ping_every(&self) -> Duration {
+        self.options.silence_limit / 4
+    }
+
+    pub(crate) fn set_idle(&self, device: u8, idle: bool) {
+        self.devices[usize::from(device)].idle.store(idle, Ordering::SeqCst);
+    }
+
+    pub(crate) fn take_hold(&self, device: u8) -> Duration {
+        let hold = &self.devices[usize::from(device)].hold_ms;
+        match hold.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            _ => Duration::from_millis(hold.swap(0, Ordering::Relaxed)),
+        }
+    }
+
+    pub(crate) fn check_open(&self, device: u8) -> Result<(), DownReason> {
+        let state = &self.devices[usize::from(device)];
+        if state.closed.load(Ordering::Acquire) {
+            return Err(self.first_reason(device).unwrap_or(DownReason::Local));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn first_reason(&self, device: u8) -> Option<DownReason> {
+        let state = &self.devices[usize::from(device)];
+        state.reason.lock().expect("no thread panics while it holds a reason").clone()
+    }
+
+    /// Marks a device closed; the first reason given stays.
+    pub(crate) fn mark_down(&self, device: u8, reason: &DownReason) {
+        let state = &self.devices[usize::from(device)];
+        let mut known = state.reason.lock().expect("no thread panics while it holds a reason");
+        known.get_or_insert_with(|| reason.clone());
+        state.closed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn pop_urgent(&self, device: u8) -> Option<Outgoing> {
+        if self.express.load(Ordering::Relaxed) & (1 << device) == 0 {
+            return None;
+        }
+        let frame = self.urgent[0].pop().or_else(|| self.urgent[1].pop())?;
+        self.carry(device, frame)
+    }
+
+    pub(crate) fn pop_low(&self, device: u8) -> Option<Outgoing> {
+        self.low.pop().and_then(|frame| self.carry(device, frame))
+    }
+
+    fn carry(&self, device: u8, frame: Outgoing) -> Option<Outgoing> {
+        if frame.kind == FrameKind::Message {
+            self.core().carried(device, frame.socket, frame.sequence);
+        }
+        Some(frame)
+    }
+
+    pub(crate) fn queue(&self, frame: Outgoing) {
+        match frame.socket.priority() {
+            Priority::High => self.urgent[0].push(frame),
+            Priority::Normal => self.urgent[1].push(frame),
+            Priority::Low => self.low.push(frame),
+        }
+    }
+
+    /// Runs `step` on the core and does what it wants done. Deliveries happen under the core's lock: two
+    /// devices whose messages were put in order must not swap them again on the way to the caller.
+    pub(crate) fn with_core<E>(
+        &self,
+        step: impl FnOnce(&mut Core, &mut Vec<Effect>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut effects = Vec::new();
+        let mut core = self.core();
+        step(&mut core, &mut effects)?;
+        let (mut urgent, mut low) = (0, 0);
+        for effect in effects {
+            match effect {
+                Effect::Transmit(frame) => {
+                    *if frame.socket.priority() == Priority::Low { &mut low } else { &mut urgent } += 1;
+                    self.queue(frame);
+                }
+                Effect::Deliver(socket, body) => {
+                    self.untaken.fetch_add(1, Ordering::Relaxed);
+                    let _ = self.events.send(LinkEvent::Message(socket, body));
+                }
+                Effect::LinkDown(reason) => {
+                    let _ = self.events.send(LinkEvent::LinkDown(reason));
+                }
+            }
+        }
+        drop(core);
+        self.kick(urgent, self.express.load(Ordering::Relaxed));
+        self.kick(low, u16::MAX);
+        Ok(())
+    }
+
+    /// A frame was queued: wakes a device that may carry it.
+    pub(crate) fn kick_for(&self, socket: SocketId) {
+        let low = socket.priority() == Priority::Low;
+        self.kick(1, if low { u16::MAX } else { self.express.load(Ordering::Relaxed) });
+    }
+
+    /// There are transfers: wakes up to `count` devices that may carry them.
+    pub(crate) fn kick_writers(&self, count: usize) {
+        self.kick(count, self.writable.load(Ordering::Relaxed));
+    }
+
+    /// A whole frame has come in.
+    pub(crate) fn complete(&self, device: u8, complete: Complete, now: Instant) -> Result<(), DownReason> {
+        let Complete { incoming, segment, ack_now } = complete;
+        if self.level2 {
+            let due = match &incoming {
+                Incoming::SegmentAck(_) => false,
+                Incoming::Nothing { damaged: true } => true,
+                _ => self.device(device).line().rx.arrived(segment) || ack_now,
+            };
+            if due {
+                self.ack_soon(device);
+            }
+        }
+        self.incoming(device, incoming, now)
+    }
+
+    fn incoming(&self, device: u8, incoming: Incoming, now: Instant) -> Result<(), DownReason> {
+        let socket_id = |socket| SocketId::new(socket).expect("the header's limits were checked");
+        match incoming {
+            Incoming::Ping => {}
+            Incoming::Transfer => add(&self.counters(device).transfers_rx, 1),
+            Incoming::Ack { socket, sequence } => self.core().ack(socket_id(socket), sequence),
+            Incoming::Message { socket, sequence, body } => {
+                if self.untaken.load(Ordering::Relaxed) > UNTAKEN_MAX {
+                    return Err(DownReason::Protocol(format!("{UNTAKEN_MAX} messages wait untaken")));
+                }
+                self.with_core(|core, effects| core.message(socket_id(socket), sequence, body, effects))
+                    .map_err(|error| DownReason::Protocol(error.to_string()))?;
+            }
+            Incoming::SegmentAck(_) | Incoming::Idx(_) | Incoming::Dvx if !self.level2 => {
+                return Err(DownReason::Protocol("a frame of level 2 on a link of level 1".to_owned()));
+            }
+            Incoming::SegmentAck(ack) => self.segment_ack(device, &ack, now),
+            Incoming::Idx(name) => self.introduced(name)?,
+            Incoming::Dvx => return Err(DownReason::Deactivated),
+            Incoming::Nothing { damaged: false } => {}
+            Incoming::Nothing { damaged: true } => {
+                let count = self.device(device).damaged.fetch_add(1, Ordering::Relaxed) + 1;
+                if count > DAMAGED_MAX {
+                    return Err(DownReason::Protocol(format!("{count} payloads came damaged")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn introduced(&self, name: [u8; crate::frame::IDX_LEN_BYTES]) -> Result<(), DownReason> {
+        let bad = || DownReason::Protocol(crate::frame::FrameError::Name(name).to_string());
+        let text = std::str::from_utf8(&name).map_err(|_| bad())?.trim_end_matches('\0');
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(bad());
+        }
+        if self.peer_name.get_or_init(|| text.to_owned()) != text {
+            return Err(DownReason::Protocol(format!(
+                "the peer calls itself {text} on one device and not on all"
+            )));
+        }
+        self.assign_roles();
+        Ok(())
+    }
+
+    fn segment_ack(&self, device: u8, ack: &SegmentAck, now: Instant) {
+        let state = self.device(device);
+        let settled = {
+            let mut line = state.line();
+            let settled = line.tx.acknowledged(ack, now);
+            for latency in &settled.latencies {
+                line.latency_us.saturating_record(latency.as_micros().max(1) as u64);
+            }
+            settled
+        };
+        for content in settled.delivered {
+            if let (Content::Transfer { epoch, tag }, Some(source)) = (content, self.source()) {
+                source.delivered(device, epoch, tag);
+            }
+        }
+        if !settled.lost.is_empty() {
+            add(&self.counters(device).resends, settled.lost.len() as u64);
+            self.send_again(device, &settled.lost);
+        }
+        if self.split {
+            state.waker.wake();
+        }
+    }
+
+    fn send_again(&self, device: u8, lost: &[Content]) {
+        let _ = self.with_core(|core, effects| -> Result<(), std::convert::Infallible> {
+            for content in lost {
+                match *content {
+                    Content::Message(socket, sequence) => core.message_lost(socket, sequence, effects),
+                    Content::Ack(socket) => core.ack_lost(socket, effects),
+                    Content::Idx => self.device(device).introduce.store(true, Ordering::Release),
+                    Content::Transfer { .. } | Content::Nothing => {}
+                }
+            }
+            Ok(())
+        });
+        for content in lost {
+            if let (Content::Transfer { epoch, tag }, Some(source)) = (*content, self.source()) {
+                source.lost(device, epoch, tag);
+            }
+        }
+        self.kick_writers(lost.len());
+    }
+
+    /// Wakes up to `count` idle devices of `mask`, in the order in which this side prefers them.
+    fn kick(&self, count: usize, mask: u16) {
+        std::sync::atomic::fence(Ordering::SeqCst);
+        let descending = self.side() == Some(Side::Greater);
+        let devices = self.devices.len();
+        let mut left = count;
+        for step in 0..devices {
+            if left == 0 {
+                return;
+            }
+            let device = if descending { devices - 1 - step } else { step };
+            let state = &self.devices[device];
+            if mask & (1 << device) != 0 && state.idle.swap(false, Ordering::SeqCst) {
+                state.waker.wake();
+                left -= 1;
+            }
+        }
+    }
+
+    /// Runs in the device's own thread, last.
+    pub(crate) fn device_ended(&self, device: u8, reason: DownReason) {
+        self.mark_down(device, &reason);
+        let reason = self.first_reason(device).unwrap_or(reason);
+        if let Some(sink) = self.sink.get() {
+            sink.device_down(device);
+        }
+        let _ = self.events.send(LinkEvent::DeviceDown(device, reason.clone()));
+        let _ = self.with_core(|core, effects| -> Result<(), std::convert::Infallible> {
+            core.device_down(device, reason, effects);
+            Ok(())
+        });
+        self.assign_roles();
+        let state = self.device(device);
+        *state.ended.lock().expect("no thread panics while it holds this") = true;
+        state.ended_signal.notify_all();
+    }
+
+    /// A device that had ended is there again, on another socket; its thread is to be started after this.
+    /// False if the link is down: then nothing revives it.
+    pub(crate) fn revive(&self, device: u8, socket: Socket) -> bool {
+        if self.core().devices_up() == 0 {
+            return false;
+        }
+        let state = self.device(device);
+        *state.socket.lock().expect("no thread panics while it holds a socket") = Arc::new(socket);
+        {
+            let mut line = state.line();
+            line.tx = TxSegments::default();
+            line.rx = RxSegments::default();
+        }
+        state.ack_due.store(false, Ordering::Relaxed);
+        state.introduce.store(true, Ordering::Relaxed);
+        state.damaged.store(0, Ordering::Relaxed);
+        state.receiving.store(false, Ordering::Relaxed);
+        *state.reason.lock().expect("no thread panics while it holds a reason") = None;
+        *state.ended.lock().expect("no thread panics while it holds this") = false;
+        state.closed.store(false, Ordering::Release);
+        self.core().device_up(device);
+        let _ = self.events.send(LinkEvent::DeviceUp(device));
+        self.assign_roles();
+        true
+    }
+}

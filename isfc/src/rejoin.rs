@@ -1,0 +1,119 @@
+//! Devices that went down come back by themselves: the side that called calls again, the side that listened goes on
+//! listening.
+//!
+//! ```text
+//!   dialling side                                 listening side
+//!   device 3 down ──wait, then call──▶ hello (resume, link id, device 3)
+//!                                      is it this link's? ── no ──▶ refused
+//!                                                         └─ yes ─▶ old connection cut, welcome
+//!   new thread, segments from 1  ◀──────────────────────────────▶  new thread, segments from 1
+//! ```
+//!
+//! What the old connection carried was given back when it ended, so nothing is continued: a device that comes back
+//! is as a new one. A link whose last device is gone stays down: its callers have acted on that.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use socket2::Socket;
+
+use crate::address::Address;
+use crate::hello::Offer;
+use crate::link::{DownReason, Engine, Shared, spawn_device};
+use crate::listener::Listener;
+use crate::medium;
+
+/// First wait before a device is called again; it doubles up to [`WAIT_MAX`].
+const WAIT_MIN: Duration = Duration::from_millis(100);
+/// Longest wait between two calls of a device.
+const WAIT_MAX: Duration = Duration::from_secs(2);
+/// How often the keeper of a link looks at its devices.
+const LOOK_EVERY: Duration = Duration::from_millis(25);
+
+/// How the devices of a link are brought back.
+#[derive(Debug)]
+pub(crate) enum Rejoin {
+    /// By calling again.
+    Dial(Address, Offer),
+    /// By waiting for the peer's call.
+    Listen(Arc<Listener>, Offer),
+}
+
+/// The threads of a link's devices.
+pub(crate) type Threads = Arc<Mutex<Vec<JoinHandle<()>>>>;
+
+/// Brings back the devices of one link.
+pub(crate) struct Keeper {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) engine: Engine,
+    pub(crate) threads: Threads,
+    pub(crate) stop: Arc<AtomicBool>,
+}
+
+impl Keeper {
+    /// Runs until the link is down or dropped.
+    pub(crate) fn run(&self, rejoin: &Rejoin) {
+        match rejoin {
+            Rejoin::Dial(address, offer) => self.dial(address, *offer),
+            Rejoin::Listen(listener, offer) => {
+                let back = |device, socket| self.take(device, socket);
+                let refuses = |device| self.shared.first_reason(device) == Some(DownReason::Local);
+                listener.take_back(offer, &|| self.is_over(), &refuses, &back);
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Acquire) || self.shared.core().devices_up() == 0
+    }
+
+    fn dial(&self, address: &Address, offer: Offer) {
+        let now = Instant::now();
+        let mut waits = vec![(WAIT_MIN, now); usize::from(offer.devices)];
+        let mut was_down = vec![false; usize::from(offer.devices)];
+        while !self.is_over() {
+            for device in 0..offer.devices {
+                let (wait, at) = &mut waits[usize::from(device)];
+                let down = self.shared.device(device).has_ended()
+                    && self.shared.first_reason(device) != Some(DownReason::Local);
+                if down && !std::mem::replace(&mut was_down[usize::from(device)], down) {
+                    (*wait, *at) = (WAIT_MIN, Instant::now() + WAIT_MIN);
+                }
+                if !down {
+                    was_down[usize::from(device)] = false;
+                } else if *at <= Instant::now() {
+                    let back = medium::call_again(address, &Offer { device, ..offer });
+                    match back {
+                        Ok(socket) => self.take(device, socket),
+                        Err(_) => {
+                            *wait = (*wait * 2).min(WAIT_MAX);
+                            *at = Instant::now() + *wait;
+                        }
+                    }
+                }
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// The device has a connection again.
+    fn take(&self, device: u8, socket: Socket) {
+        let state = self.shared.device(device);
+        if !state.has_ended() {
+            // This side has not noticed yet that the old connection is gone.
+            self.shared.mark_down(device, &DownReason::Closed);
+            state.cut();
+            state.waker.wake();
+            state.wait_ended();
+        }
+        if self.stop.load(Ordering::Acquire) || !self.shared.revive(device, socket) {
+            return;
+        }
+        match spawn_device(device, &self.shared, self.engine) {
+            Ok(thread) => self.threads.lock().expect("no thread panics while it holds this").push(thread),
+            Err(error) => self.shared.device_ended(device, DownReason::Io(error.to_string())),
+        }
+    }
+}

@@ -376,6 +376,10 @@ impl<'a> Run<'a> {
     }
 
     fn harvest(&mut self) -> Option<Input> {
+        // The penultimate pass is still under way when what the state move changed is looked for.
+        if self.current.as_ref().is_some_and(|current| current.kind != PassKind::Penultimate) {
+            self.finish_pass();
+        }
         let mut found = Runs::new();
         if let Err(error) = self.guest.tracker().harvest(&mut found) {
             return Some(Input::Failed(format!("changed pages cannot be collected: {error}")));

@@ -12,6 +12,7 @@ mod progress;
 mod receive;
 mod relocate;
 mod signals;
+mod simulate;
 mod summary;
 mod table;
 mod units;
@@ -39,6 +40,9 @@ enum Command {
     /// Measure the limits of this machine: its memory, and raw bytes through a medium
     #[command(subcommand)]
     Bench(bench::Command),
+    /// Answer, in virtual time, what hardware that is not here would do
+    #[command(subcommand)]
+    Simulate(simulate::Command),
     /// Say who runs a guest
     Owner(owner::OwnerArgs),
     /// Print the JSON schema of a relocation report
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
         Command::Receive(args) => receive::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(command) => bench::run(&command),
+        Command::Simulate(command) => simulate::run(&command),
         Command::Owner(args) => owner::run(&args),
         Command::Schema => {
             progress::print(&format!("{:#}\n", lgr_engine::report::Report::json_schema()));

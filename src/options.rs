@@ -202,7 +202,7 @@ impl MemberArgs {
             EngineArg::Blocking => Some(Engine::Blocking),
         };
         let silence_limit = Duration::from_secs_f64(self.peer_timeout);
-        LinkOptions { engine, silence_limit, name: member.to_string() }
+        LinkOptions { engine, silence_limit, name: member.to_string(), pacer: None }
     }
 }
 
@@ -241,6 +241,17 @@ pub(crate) fn seconds(text: &str) -> Result<f64, String> {
 
 fn as_text<T: std::fmt::Display, S: serde::Serializer>(value: &T, out: S) -> Result<S::Ok, S::Error> {
     out.collect_str(value)
+}
+
+/// The value in its written form, or `null`.
+pub(crate) fn as_text_if_given<T: std::fmt::Display, S: serde::Serializer>(
+    value: &Option<T>,
+    out: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => out.collect_str(value),
+        None => out.serialize_none(),
+    }
 }
 
 fn as_texts<T: std::fmt::Display, S: serde::Serializer>(values: &[T], out: S) -> Result<S::Ok, S::Error> {

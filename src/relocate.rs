@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use guest_mem::{MemoryAvailable, MemoryNeed, Storage, StorageOptions, check_fits};
-use isfc::{Address, Link, Medium, Share};
+use isfc::ficon::{Layout, Pacer};
+use isfc::{Address, Link, LinkOptions, Medium, Share};
 use lgr_engine::driver::{Cancel, SourceOptions, relocate};
 use lgr_engine::event::{Event, Observer};
 use lgr_engine::guest::Guest;
@@ -19,7 +20,7 @@ use lgr_engine::report::{Report, RunsOn, Side};
 use lgr_engine::workload::{OVERHEAD_BYTES, Workload};
 use serde::Serialize;
 
-use crate::options::{GuestArgs, LimitArgs, MemberArgs, member_name, named, seconds};
+use crate::options::{GuestArgs, LimitArgs, MemberArgs, as_text_if_given, member_name, named, seconds};
 use crate::progress::complain;
 use crate::{launcher, output, progress, signals};
 
@@ -38,6 +39,11 @@ pub(crate) struct RelocateArgs {
     /// Device queues of the link
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u8).range(1..=16), value_name = "N")]
     pub(crate) queues: u8,
+
+    /// Hold the queues to the timing of FICON channels: GENERATION:CHANNELSxDEVICES[@KM], as in ficon8s:4x4
+    #[arg(long, value_parser = named::<Layout>, conflicts_with = "queues", value_name = "LAYOUT")]
+    #[serde(serialize_with = "as_text_if_given")]
+    pub(crate) pace: Option<Layout>,
 
     /// Do not make memory ready at a member started here
     #[arg(long)]
@@ -141,8 +147,10 @@ fn move_to(
     };
     // Called first: nobody wants to wait for a guest to be built and then hear that nobody listens.
     let shares = [Share { number: 0, memfd: storage.fd() }];
-    let endpoints = isfc::connect(address, usize::from(args.queues), &shares)?;
-    let link = Link::start(endpoints, args.common.link_options(args.member))?;
+    let queues = args.pace.map_or(args.queues, |layout| layout.devices);
+    let endpoints = isfc::connect(address, usize::from(queues), &shares)?;
+    let pacer = args.pace.map(|layout| Arc::new(Pacer::new(layout)));
+    let link = Link::start(endpoints, LinkOptions { pacer, ..args.common.link_options(args.member) })?;
     observer.event(output::connected(&link));
     let mut guest = build(&storage, args, observer)?;
     guest.resume()?;

@@ -268,3 +268,14 @@ impl Drop for HugePages {
         let _ = std::fs::write(Self::SETTING, format!("{}", self.before));
     }
 }
+
+/// How near it comes to the model depends on the machine; that it does not exceed it does not.
+#[test]
+fn a_paced_move_is_no_faster_than_the_channels_would_be() {
+    let report = moves_whole("--memory 64M --content random --workload idle --pace ficon4:1x4");
+    let first = &report.passes[0];
+    let rate_mb_per_s = first.bytes as f64 / first.ms / 1e3;
+    // 20 ms of lateness may be made good at once.
+    assert!(rate_mb_per_s < 342.0 * 1.15, "{rate_mb_per_s}");
+    assert_eq!(report.queues.len(), 2 * 4);
+}

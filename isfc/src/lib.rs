@@ -17,13 +17,14 @@
 //! Everything that decides has no I/O: [`hello::negotiate`], [`frame::Header::decode`] and the link's
 //! [`link::Core`]. A device's thread only moves bytes between them and the kernel.
 //!
-//! The names are those of z/VM's Inter-System Facility for Communications; the CTC device model and
-//! hardware timing have their place between a device and its medium.
+//! The names are those of z/VM's Inter-System Facility for Communications. [`write_rule`] is its rule for who writes
+//! where, [`ficon`] the timing of the channels it runs on.
 
 mod address;
 pub mod copy;
 mod counters;
 mod device;
+pub mod ficon;
 pub mod frame;
 pub mod hello;
 pub mod link;

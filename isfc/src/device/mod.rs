@@ -141,7 +141,8 @@ impl TxHalf {
                 Next::Ready => Some(now),
                 Next::NotBefore(at) => Some(at),
             };
-            let hold = self.link.take_hold(self.device);
+            let hold = self.link.take_hold(self.device)
+                + self.link.pace(self.device, self.transfer.raw_len_bytes(), now);
             self.held_until = self.held_until.map(|at| at.max(now + hold));
         }
         if self.held_until.is_some_and(|at| at <= now) {

@@ -88,11 +88,13 @@ pub struct LinkOptions {
     /// This system's name, 1 to 8 printable characters: of the two ends, the lesser name writes from the lowest device
     /// upward, the greater from the highest downward.
     pub name: String,
+    /// Holds this side's devices to the timing of FICON channels.
+    pub pacer: Option<Arc<crate::ficon::Pacer>>,
 }
 
 impl Default for LinkOptions {
     fn default() -> Self {
-        Self { engine: None, silence_limit: Duration::from_secs(5), name: "NONAME".to_owned() }
+        Self { engine: None, silence_limit: Duration::from_secs(5), name: "NONAME".to_owned(), pacer: None }
     }
 }
 

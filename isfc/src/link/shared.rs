@@ -137,6 +137,7 @@ pub(crate) struct Shared {
     pub(crate) events: Sender<LinkEvent>,
     pub(crate) untaken: AtomicUsize,
     pub(crate) options: LinkOptions,
+    started: Instant,
 }
 
 impl std::fmt::Debug for Shared {
@@ -201,6 +202,7 @@ impl Shared {
             events,
             untaken: AtomicUsize::new(0),
             options,
+            started: Instant::now(),
         };
         shared.assign_roles();
         shared
@@ -339,6 +341,13 @@ impl Shared {
 
     pub(crate) fn set_idle(&self, device: u8, idle: bool) {
         self.devices[usize::from(device)].idle.store(idle, Ordering::SeqCst);
+    }
+
+    /// How long a program of `payload_bytes` must wait for its place on the channel.
+    pub(crate) fn pace(&self, device: u8, payload_bytes: u64, now: Instant) -> Duration {
+        let Some(pacer) = &self.options.pacer else { return Duration::ZERO };
+        let now_ns = now.saturating_duration_since(self.started).as_nanos() as u64;
+        Duration::from_nanos(pacer.reserve(device, payload_bytes, now_ns))
     }
 
     pub(crate) fn take_hold(&self, device: u8) -> Duration {

@@ -1,0 +1,40 @@
+//! `lgr simulate link` gives what IBM measured, and the committed table is what it prints.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use std::process::{Command, Output};
+
+fn simulate(words: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lgr"));
+    command.args(["simulate", "link"]).args(words.split_whitespace()).output().unwrap()
+}
+
+#[test]
+fn one_express4_channel_carries_what_ibm_measured() {
+    let output = simulate("--channels 1 --devices 12 --gen ficon-express4 --json");
+    let lines: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let of = |name: &str| lines.iter().map(|line| line[name].as_f64().unwrap()).collect::<Vec<_>>();
+    let rate: f64 = of("bytes_per_s").iter().sum();
+    assert!((0.95..1.05).contains(&(rate / 342e6)), "{rate}");
+    let ssch = of("ssch_per_s");
+    assert!(ssch[..10].iter().all(|rate| (0.95..1.05).contains(&(rate / 45.0))), "{ssch:?}");
+    assert_eq!(ssch[10..], [0.0, 0.0]);
+}
+
+#[test]
+fn the_committed_table_is_what_the_command_prints() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/bench-results/simulate-link/table.md");
+    let committed = std::fs::read_to_string(path).unwrap();
+    assert_eq!(String::from_utf8(simulate("--table").stdout).unwrap(), committed);
+}
+
+#[test]
+fn layouts_that_cannot_be_are_refused() {
+    for words in
+        ["--devices 17", "--channels 0", "--channels 5 --devices 4", "--gen escon", "--distance-km 301"]
+    {
+        let output = simulate(words);
+        assert_eq!(output.status.code(), Some(2), "{words}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{words}");
+    }
+}

@@ -23,6 +23,7 @@
 mod address;
 pub mod copy;
 mod counters;
+pub mod ctc;
 mod device;
 pub mod ficon;
 pub mod frame;

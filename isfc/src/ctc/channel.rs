@@ -321,3 +321,202 @@ impl Channel {
 const fn moves_data(command: Command) -> bool {
     !matches!(command, Command::WriteEndOfFile | Command::Invalid)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::effect::Source;
+    use super::super::program::WriteProgram;
+    use super::*;
+
+    const NOP: Ccw = Ccw::new(0x03, CcwFlags::SLI, 1, 0);
+
+    /// Two channels and what each was told; frames arrive at once, in order.
+    struct Pair {
+        channels: [Channel; 2],
+        effects: [Vec<ChannelEffect>; 2],
+    }
+
+    impl Pair {
+        fn ready() -> Self {
+            let mut pair = Self {
+                channels: [0, 1].map(|_| Channel::new(Adapter::new(Default::default()))),
+                effects: Default::default(),
+            };
+            pair.channels[0].connected(Role::Winner, &mut Vec::new());
+            pair.channels[1].connected(Role::Loser, &mut Vec::new());
+            for side in [0, 1, 0] {
+                pair.start(side, &[NOP]);
+                pair.clear();
+            }
+            pair
+        }
+
+        fn start(&mut self, side: usize, program: &[Ccw]) {
+            let mut out = Vec::new();
+            self.channels[side].start(program, &mut out).unwrap();
+            self.pass_on(side, out);
+        }
+
+        fn pass_on(&mut self, side: usize, effects: Vec<ChannelEffect>) {
+            let mut answers = Vec::new();
+            for effect in &effects {
+                if let ChannelEffect::Device(Effect::Transmit(frame, _)) = effect {
+                    self.channels[1 - side].receive(frame, &mut answers).unwrap();
+                }
+            }
+            self.effects[side].extend(effects);
+            if !answers.is_empty() {
+                self.pass_on(1 - side, answers);
+            }
+        }
+
+        fn test(&mut self, side: usize) -> Option<SubchannelStatus> {
+            let mut out = Vec::new();
+            let status = self.channels[side].test(&mut out);
+            self.pass_on(side, out);
+            status
+        }
+
+        fn clear(&mut self) {
+            while self.test(0).is_some() | self.test(1).is_some() {}
+            self.effects = Default::default();
+        }
+
+        /// Runs a program that ends without the partner.
+        fn run(&mut self, side: usize, program: &[Ccw]) -> SubchannelStatus {
+            self.start(side, program);
+            self.test(side).unwrap()
+        }
+    }
+
+    fn usual(status: SubchannelStatus) -> bool {
+        status.unit == UnitStatus::ENDED && status.subchannel == 0
+    }
+
+    #[test]
+    fn a_write_program_waits_for_the_read_and_moves_all_its_segments() {
+        let mut pair = Pair::ready();
+        let mut program = WriteProgram::new();
+        program.push(0x1000, 100_000).unwrap();
+        program.push(0x90000, 5).unwrap();
+        pair.start(0, program.ccws());
+        assert!(pair.channels[0].is_running(), "the Prepare waits");
+        assert!(pair.test(1).is_none(), "a Prepare raises no attention");
+        let read = [
+            Ccw::new(0x02, CcwFlags::CD, 60_000, 0),
+            Ccw::new(0, CcwFlags::CD, 60_000, 0x20000),
+            Ccw::new(0, CcwFlags::SLI, 10, 0x50000),
+        ];
+        pair.start(1, &read);
+        let (write, read) = (pair.test(0).unwrap(), pair.test(1).unwrap());
+        assert!(usual(write) && usual(read));
+        assert_eq!((write.residual_bytes, read.residual_bytes), (0, 120_010 - 100_005));
+        assert_eq!((write.ccw_address, read.ccw_address), (8 * 4, 8 * 3));
+        let sent = pair.effects[0].iter().find_map(|effect| match effect {
+            ChannelEffect::Device(Effect::Transmit(frame, data)) if frame.payload_bytes > 0 => {
+                Some((frame.payload_bytes, pair.channels[0].areas(*data)))
+            }
+            _ => None,
+        });
+        let (payload_bytes, areas) = sent.unwrap();
+        assert_eq!(payload_bytes, 100_005);
+        assert_eq!(areas.iter().map(|area| area.len_bytes).collect::<Vec<_>>(), [61_440, 38_560, 5]);
+        let stored = pair.effects[1].iter().any(|effect| {
+            matches!(
+                effect,
+                ChannelEffect::Device(Effect::Store { bytes: 100_005, source: Source::Arriving, .. })
+            )
+        });
+        assert!(stored, "straight from the wire to the Read's areas");
+    }
+
+    #[test]
+    fn incorrect_length_ends_a_chain_unless_it_is_suppressed() {
+        let mut pair = Pair::ready();
+        let sense = |flags| [Ccw::new(0x04, flags, 5, 0), NOP];
+        let status = pair.run(0, &sense(CcwFlags::CC));
+        assert_eq!((status.subchannel, status.residual_bytes), (SUBCHANNEL_INCORRECT_LENGTH, 3));
+        assert_eq!(status.ccw_address, 8);
+        let status = pair.run(0, &sense(CcwFlags::CC.with(CcwFlags::SLI)));
+        assert!(usual(status) && status.ccw_address == 16);
+    }
+
+    #[test]
+    fn an_unusual_status_ends_a_chain() {
+        let mut pair = Pair::ready();
+        pair.start(1, &[Ccw::new(0x02, CcwFlags::NONE, 9, 0)]);
+        assert_eq!(
+            pair.test(0).map(|status| (status.unit, status.unsolicited)),
+            Some((UnitStatus::ATTENTION, true))
+        );
+        let status = pair.run(0, &[Ccw::new(0x02, CcwFlags::CC, 9, 0), NOP]);
+        assert_eq!((status.unit, status.ccw_address), (UnitStatus::COLLISION, 8));
+    }
+
+    #[test]
+    fn bad_programs_end_with_program_check() {
+        let mut pair = Pair::ready();
+        let chained = Ccw::new(0x03, CcwFlags::CC, 1, 0);
+        let programs: [&[Ccw]; 8] = [
+            &[],
+            &[chained],
+            &[Ccw::new(0x10, CcwFlags::NONE, 1, 0)],
+            &[Ccw::new(0x02, CcwFlags::NONE, 0, 0)],
+            &[Ccw::new(0x02, CcwFlags::CD, 1, 0)],
+            &[Ccw::transfer(0)],
+            &[chained, Ccw::transfer(9)],
+            &[chained, Ccw::transfer(1)],
+        ];
+        for program in programs {
+            let status = pair.run(0, program);
+            assert_eq!(status.subchannel, SUBCHANNEL_PROGRAM_CHECK, "{program:?}");
+        }
+        assert!(usual(pair.run(0, &[NOP])), "and the subchannel works on");
+    }
+
+    #[test]
+    fn a_loop_of_transfers_ends_and_a_jump_goes_on() {
+        let mut pair = Pair::ready();
+        let chained = Ccw::new(0x03, CcwFlags::CC, 1, 0);
+        let status = pair.run(0, &[chained, Ccw::transfer(0)]);
+        assert_eq!(status.subchannel, SUBCHANNEL_PROGRAM_CHECK);
+        assert!(usual(pair.run(0, &[chained, Ccw::transfer(3), NOP, NOP])));
+        let looped = Ccw::new(0x02, CcwFlags::CD, 1, 0);
+        let status = pair.run(0, &[looped, Ccw::transfer(0)]);
+        assert_eq!(status.subchannel, SUBCHANNEL_PROGRAM_CHECK);
+    }
+
+    #[test]
+    fn a_start_while_running_or_pending_is_refused() {
+        let mut pair = Pair::ready();
+        let read = [Ccw::new(0x02, CcwFlags::NONE, 9, 0)];
+        pair.start(0, &read);
+        assert_eq!(pair.channels[0].start(&read, &mut Vec::new()), Err(StartError::Busy));
+        assert_eq!(pair.channels[1].start(&read, &mut Vec::new()), Err(StartError::StatusPending));
+        assert_eq!(
+            Pair::ready().channels[0].start(&[NOP; CCWS_MAX + 1], &mut Vec::new()),
+            Err(StartError::Words(CCWS_MAX + 1))
+        );
+    }
+
+    #[test]
+    fn halt_leaves_a_status_and_clear_does_not() {
+        for (kind, left) in [(Reset::Halt, true), (Reset::Clear, false)] {
+            let mut pair = Pair::ready();
+            pair.start(0, &[Ccw::new(0x02, CcwFlags::CC, 9, 0), NOP]);
+            let mut out = Vec::new();
+            pair.channels[0].reset(kind, &mut out);
+            pair.pass_on(0, out);
+            assert!(!pair.channels[0].is_running());
+            assert_eq!(pair.test(0).is_some(), left, "{kind:?}");
+            assert!(pair.channels[0].start(&[NOP], &mut Vec::new()).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_program_controlled_interruption_is_told_with_its_word() {
+        let mut pair = Pair::ready();
+        pair.run(0, &[Ccw::new(0x03, CcwFlags::CC, 1, 0), Ccw::new(0x03, CcwFlags::PCI, 1, 0)]);
+        assert!(pair.effects[0].contains(&ChannelEffect::Intermediate(1)));
+    }
+}

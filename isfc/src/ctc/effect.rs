@@ -5,7 +5,7 @@ use super::frame::Frame;
 use super::status::UnitStatus;
 
 /// The caller's name for where a command's data is; the adapter only hands it back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DataHandle(pub u64);
 
 /// A command as the channel gives it.

@@ -81,6 +81,8 @@ impl Adapter {
         self.partner.command = frame.command;
         self.partner.count_bytes = frame.count_bytes;
         if frame.reset {
+            // What we sent before we knew of it is void over there: no end of file waits any more.
+            connection.last_end_of_file = 0;
             self.partner_left(effects);
             self.end_of_file = false;
             self.device_end_due = false;

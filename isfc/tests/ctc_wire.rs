@@ -1,5 +1,7 @@
 //! Two CTC adapters on a wire, with and without delay, against what a pair of channels must see.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use isfc::ctc::{

@@ -44,7 +44,9 @@ impl Generation {
     ///   generations raised only the rates of High Performance FICON, which CTC traffic does not use).
     ///
     /// IBM's measurement: one Express4 channel with 12 CTC devices, of which 10 wrote, 45 start-subchannels per second
-    /// and device, 342 MB/s ("z/VM FCTC performance", quoted in the literature on ISFC).
+    /// and device, 342 MB/s (IBM documentation, "Linux on IBM Z, live guest relocation", page
+    /// `l0lgr00_fctcdeviceioratenonshared`). Engine and fibre work at the same time in this model; the one measurement
+    /// cannot tell whether they do.
     pub const fn timing(self) -> Timing {
         match self {
             Self::Express4 => Timing { fibre_bytes_per_s: 425_000_000, engine_ns_per_frame: 5_907 },

@@ -3,7 +3,7 @@
 use super::Layout;
 use super::generation::COLLISION_NS;
 use crate::frame::PROGRAM_PAYLOAD_BYTES;
-use crate::write_rule::{Side, order};
+use crate::write_rule::{Side, writable};
 
 /// What one side of a device did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub struct DeviceFigures {
     pub ssch: u64,
     /// Payload, in bytes.
     pub bytes: u64,
-    /// Writes that met a write of the other side.
+    /// Writes that met a write of the other side and had to wait for it.
     pub collisions: u64,
     /// Time the device was busy for this side, in ns.
     pub busy_ns: u64,
@@ -24,8 +24,8 @@ pub struct Simulation {
     layout: Layout,
     both_ways: bool,
     now_ns: u64,
-    /// Until when each device is busy, and whose write it carries.
-    devices: Vec<(u64, Option<Side>, u64)>,
+    /// Until when each device is busy, and whose write it carried last.
+    devices: Vec<(u64, Option<Side>)>,
     /// When each channel is free, for each direction.
     channels: Vec<[u64; 2]>,
     figures: Vec<[DeviceFigures; 2]>,
@@ -38,7 +38,7 @@ impl Simulation {
             layout,
             both_ways,
             now_ns: 0,
-            devices: vec![(0, None, 0); usize::from(layout.devices)],
+            devices: vec![(0, None); usize::from(layout.devices)],
             channels: vec![[0; 2]; usize::from(layout.channels)],
             figures: vec![[DeviceFigures::default(); 2]; usize::from(layout.devices)],
         }
@@ -46,35 +46,38 @@ impl Simulation {
 
     /// Lets it work until `until_ns` of virtual time.
     pub fn run(&mut self, until_ns: u64) {
-        let mut sides = [Side::Lesser, Side::Greater];
         while self.now_ns < until_ns {
-            // Of two that could start at the same instant, neither is always the first.
-            sides.swap(0, 1);
-            for side in sides {
-                if side == Side::Lesser || self.both_ways {
-                    self.start_programs(side);
-                }
-            }
+            (0..self.layout.devices).for_each(|device| self.start_if_free(device));
             // Nothing can start before a device is free: that is the next event.
             let later =
-                self.devices.iter().map(|(free_ns, ..)| *free_ns).filter(|free_ns| *free_ns > self.now_ns);
+                self.devices.iter().map(|(free_ns, _)| *free_ns).filter(|free_ns| *free_ns > self.now_ns);
             self.now_ns = later.min().unwrap_or(until_ns);
         }
     }
 
-    /// Starts a program on every free device, in the order in which `side` takes them.
-    fn start_programs(&mut self, side: Side) {
+    /// Starts a program if the device is free and somebody may write on it. Where both sides may, both start one as
+    /// soon as it is free, and neither can know of the other's: they collide, and they take turns in winning.
+    fn start_if_free(&mut self, device: u8) {
+        let (free_ns, last) = self.devices[usize::from(device)];
+        if free_ns > self.now_ns {
+            return;
+        }
         let up = ((1u32 << self.layout.devices) - 1) as u16;
-        for device in order(up, side) {
-            let (free_ns, owner, since_ns) = self.devices[usize::from(device)];
-            // The other side's command is still on its way: this side cannot know that the device is taken.
-            let flight_ns = 5_000 * u64::from(self.layout.distance_km) + 1_000;
-            let crossing = owner.is_some_and(|owner| owner != side) && self.now_ns < since_ns + flight_ns;
-            if free_ns > self.now_ns && crossing {
-                self.collide(device, side);
-            } else if free_ns <= self.now_ns {
-                self.start(device, side);
+        let wants =
+            |side| writable(up, side) & (1 << device) != 0 && (self.both_ways || side == Side::Lesser);
+        match (wants(Side::Lesser), wants(Side::Greater)) {
+            (true, true) => {
+                let (winner, loser) = match last {
+                    Some(Side::Lesser) => (Side::Greater, Side::Lesser),
+                    _ => (Side::Lesser, Side::Greater),
+                };
+                self.start(device, winner);
+                self.devices[usize::from(device)].0 += COLLISION_NS;
+                self.figures[usize::from(device)][loser as usize].collisions += 1;
             }
+            (true, false) => self.start(device, Side::Lesser),
+            (false, true) => self.start(device, Side::Greater),
+            (false, false) => {}
         }
     }
 
@@ -84,19 +87,11 @@ impl Simulation {
         let end_ns = (*channel).max(self.now_ns) + timing.channel_ns(PROGRAM_PAYLOAD_BYTES);
         *channel = end_ns;
         let free_ns = end_ns + timing.device_rest_ns(self.layout.distance_km);
-        self.devices[usize::from(device)] = (free_ns, Some(side), self.now_ns);
+        self.devices[usize::from(device)] = (free_ns, Some(side));
         let figures = &mut self.figures[usize::from(device)][side as usize];
         figures.ssch += 1;
         figures.bytes += PROGRAM_PAYLOAD_BYTES;
         figures.busy_ns += free_ns - self.now_ns;
-    }
-
-    /// Both writes were under way. The one that came first is repeated by the hardware's rule; both have lost time.
-    fn collide(&mut self, device: u8, side: Side) {
-        let state = &mut self.devices[usize::from(device)];
-        state.0 += COLLISION_NS;
-        state.2 = 0; // told by now: this program collides once
-        self.figures[usize::from(device)][side as usize].collisions += 1;
     }
 
     /// Virtual time so far, in ns.

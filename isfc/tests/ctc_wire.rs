@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use isfc::ctc::{
-    Adapter, Command, DataHandle, Effect, Ending, Frame, Identity, Mode, Request, Reset, Role, Source, State,
-    UnitStatus,
+    Adapter, Command, DataHandle, Effect, Ending, Frame, Identity, Mode, PartnerError, Record, Request,
+    Reset, Role, Source, State, UnitStatus,
 };
 use proptest::prelude::*;
 
@@ -604,8 +604,79 @@ fn a_broken_connection_ends_what_is_outstanding_and_is_reported_by_sense() {
     let mut effects = Vec::new();
     let request = Request { code: 0x04, count_bytes: 2, chained: false, data: DataHandle(99) };
     wire.sides[0].command(request, &mut effects).unwrap();
-    assert!(matches!(
-        effects[0],
-        Effect::Reply { record: isfc::ctc::Record::Sense([0x41, 0]), bytes: 2, .. }
-    ));
+    assert!(matches!(effects[0], Effect::Reply { record: Record::Sense([0x41, 0]), bytes: 2, .. }));
+}
+
+#[test]
+fn a_partner_that_waits_and_sends_another_command_is_an_error() {
+    let mut wire = Wire::ready();
+    wire.command(0, 0x01, 10, false);
+    let (first, _) = wire.under_way[1][0];
+    wire.drain();
+    let again = Frame { sequence: first.sequence + 1, ..first };
+    let mut effects = Vec::new();
+    assert!(matches!(wire.sides[1].receive(&again, &mut effects), Err(PartnerError::Step { .. })));
+    assert!(effects.is_empty());
+}
+
+#[test]
+fn frames_out_of_order_or_answering_the_unsent_are_errors() {
+    let mut wire = Wire::ready();
+    wire.command(0, 0x01, 10, false);
+    let (frame, _) = wire.under_way[1][0];
+    let mut refused = |frame: Frame| wire.sides[1].receive(&frame, &mut Vec::new()).unwrap_err();
+    let late = Frame { sequence: frame.sequence + 1, ..frame };
+    assert!(matches!(refused(late), PartnerError::Sequence { .. }));
+    assert!(matches!(refused(Frame { seen: 99, ..frame }), PartnerError::Seen { seen: 99, .. }));
+    assert!(matches!(refused(Frame { payload_bytes: 3, ..frame }), PartnerError::Payload { .. }));
+    assert!(matches!(refused(Frame { attention: false, ..frame }), PartnerError::Step { .. }));
+    let alone = Adapter::new(Identity::default()).receive(&frame, &mut Vec::new());
+    assert_eq!(alone, Err(PartnerError::NotConnected));
+}
+
+#[test]
+fn sense_command_byte_tells_the_partners_command_and_frees_a_control() {
+    let mut wire = Wire::ready();
+    let sensed = |wire: &mut Wire| {
+        let mut effects = Vec::new();
+        let request = Request { code: 0x14, count_bytes: 3, chained: true, data: DataHandle(0) };
+        wire.sides[1].command(request, &mut effects).unwrap();
+        let sent = effects.iter().find_map(|effect| match effect {
+            Effect::Transmit(frame, data) => Some((*frame, *data)),
+            _ => None,
+        });
+        wire.under_way[0].extend(sent);
+        let Some(Effect::Ended(ending)) = effects.last() else { panic!("it ends at once") };
+        assert_eq!((ending.residual_bytes, ending.moved_bytes), (2, 1));
+        effects.into_iter().find_map(|effect| match effect {
+            Effect::Reply { record: Record::CommandByte(byte), bytes: 1, .. } => Some(byte),
+            _ => None,
+        })
+    };
+    assert_eq!(sensed(&mut wire), Some(0));
+    wire.command(0, 0x17, 1, false);
+    wire.drain();
+    assert_eq!(sensed(&mut wire), Some(0x17));
+    wire.drain();
+    assert_eq!(wire.ended[0][0].status, UnitStatus::ENDED);
+    wire.check_quiet();
+}
+
+#[test]
+fn a_reset_goes_back_to_the_models_mode_and_basic_mode_knows_no_not_ready() {
+    let mut wire = Wire::ready();
+    wire.command(0, 0x43, 1, false);
+    wire.settle();
+    assert_eq!(wire.sides[0].mode(), Mode::Basic);
+    wire.reset(1);
+    wire.settle();
+    assert_eq!(wire.sides[0].partner_state(), State::NotReady);
+    wire.command(0, 0x81, 5, false);
+    wire.drain();
+    assert_eq!(wire.sides[0].state(), State::Write, "X'81' writes, and the partner looks available");
+    assert_eq!(wire.unsolicited[1], [UnitStatus::ATTENTION]);
+    wire.reset(0);
+    wire.settle();
+    assert_eq!(wire.sides[0].mode(), Mode::Extended);
+    wire.check_quiet();
 }

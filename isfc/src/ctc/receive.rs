@@ -120,7 +120,9 @@ impl Adapter {
         let mode = if frame.basic { Mode::Basic } else { Mode::Extended };
         let command = Command::decode(frame.command, mode);
         let row = if frame.reset { Row::Rst } else { command.into() };
-        let fits = |column| !frame.reset && could_be(frame, cell(row, column));
+        // While it waits it can only be reset; a second command would be a second payload to keep.
+        let free = !self.partner.state.is_working();
+        let fits = |column| free && !frame.reset && could_be(frame, cell(row, column));
         let step = if frame.reset {
             frame.state == State::NotReady
                 && !(frame.matches || frame.waits || frame.attention || frame.refused)

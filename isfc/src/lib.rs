@@ -18,7 +18,8 @@
 //! [`link::Core`]. A device's thread only moves bytes between them and the kernel.
 //!
 //! The names are those of z/VM's Inter-System Facility for Communications. [`write_rule`] is its rule for who writes
-//! where, [`ficon`] the timing of the channels it runs on.
+//! where, [`ficon`] the timing of the channels it runs on, and [`ctc`] the adapter at each end of a device, as the
+//! hardware has it; the link's own devices do not run through the adapter.
 
 mod address;
 pub mod copy;

@@ -98,8 +98,9 @@ pub enum ProgramError {
 
 /// The program a link's queue writes with: `PREPARE` chained to a `WRITE` over all segments.
 ///
-/// The Prepare keeps the Write back until the partner reads, so that no Write collides with one of an
-/// idle partner. Allocates when it is made and never again.
+/// The Prepare keeps the Write back until the partner reads, so that its data goes straight to that Read.
+/// It does not prevent collisions: two sides that both prepare free each other, both write, and one of
+/// them ends with busy and attention. Allocates when it is made and never again.
 ///
 /// ```text
 ///  PREPARE CC │ WRITE CD segment 0 │ CD segment 1 │ … │ segment n

@@ -40,7 +40,7 @@ pub(crate) struct RelocateArgs {
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u8).range(1..=16), value_name = "N")]
     pub(crate) queues: u8,
 
-    /// Hold the queues to the timing of FICON channels: GENERATION:CHANNELSxDEVICES[@KM], as in ficon8s:4x4
+    /// Hold the queues to the timing of FICON channels: GENERATION:CHANNELSxDEVICES, as in ficon8s:4x4 or ficon4:1x12@10 (km)
     #[arg(long, value_parser = named::<Layout>, conflicts_with = "queues", value_name = "LAYOUT")]
     #[serde(serialize_with = "as_text_if_given")]
     pub(crate) pace: Option<Layout>,

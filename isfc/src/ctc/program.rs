@@ -7,7 +7,7 @@ pub const CCW_LEN_BYTES: u32 = 8;
 /// Most words a program may have, and most that one start may run through.
 pub const CCWS_MAX: usize = 1024;
 /// Payload of one [`WriteProgram`]: 185 pages. IBM measured 342 MB/s at 450 start-subchannels a second.
-pub const PROGRAM_PAYLOAD_BYTES: u32 = 185 * 4096;
+pub const PROGRAM_PAYLOAD_BYTES: u32 = crate::frame::PROGRAM_PAYLOAD_BYTES as u32;
 /// Most segments of one [`WriteProgram`].
 pub const PROGRAM_SEGMENTS_MAX: usize = 256;
 /// The longest stretch of one data-chained word: 15 pages, the most whole ones its 16-bit count can say.

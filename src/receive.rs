@@ -45,6 +45,7 @@ pub(crate) struct ReceiveArgs {
 pub(crate) fn run(args: &ReceiveArgs) -> anyhow::Result<ExitCode> {
     signals::follow_parent(args.common.supervised)?;
     output::check_writable(args.json.as_deref())?;
+    args.common.check_address(&args.address)?;
     let cancel = signals::cancel_on_ctrl_c()?;
     let observer = progress::observer(args.common.progress);
     let report = serve(args, &cancel, &*observer)?;

@@ -113,6 +113,7 @@ pub(crate) fn run(args: &RelocateArgs) -> anyhow::Result<ExitCode> {
     let Some(address) = &args.to else {
         return launcher::run(args, &cancel, &*observer);
     };
+    args.common.check_address(address)?;
     let report = move_to(address, args, &cancel, &*observer)?;
     output::deliver(&report, args.json.as_deref(), args.common.progress, &*observer)?;
     Ok(exit_code(&report))

@@ -283,6 +283,13 @@ fn io_uring_that_was_asked_for_and_is_forbidden_is_an_error() {
 }
 
 #[test]
+fn a_link_that_leaves_the_machine_must_be_asked_for() {
+    let parts = ["not only on this machine", "--insecure-plaintext"];
+    refused("receive tcp:0.0.0.0:0", 1, &parts);
+    refused("relocate --to tcp:192.0.2.1:7000 --memory 16M", 1, &parts);
+}
+
+#[test]
 fn the_last_of_a_repeated_option_counts() {
     let trial = Trial::new();
     let (ended, report) = trial.relocate(&format!("{SMALL} --queues 16 --queues 3"));

@@ -61,10 +61,16 @@ impl<'a> Cable<'a> {
     /// Starts a destination, and a source that relocates to it.
     fn members(&self, both: &str, source: &str) -> (Running, Running) {
         let both = format!("--volume {} --progress json {both}", self.trial.volume().display());
-        let listen = format!("receive tcp:{DESTINATION_ADDRESS}:0 {both}");
+        let listen = format!("receive tcp:{DESTINATION_ADDRESS}:0 --insecure-plaintext {both}");
         let mut destination = self.start(Side::Destination, &listen);
         let address = destination.address();
-        (self.start(Side::Source, &format!("relocate --to {address} {both} {source}")), destination)
+        (
+            self.start(
+                Side::Source,
+                &format!("relocate --to {address} --insecure-plaintext {both} {source}"),
+            ),
+            destination,
+        )
     }
 
     fn pull(&self) {

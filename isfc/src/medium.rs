@@ -21,6 +21,9 @@ use crate::rejoin::Rejoin;
 /// How long either side of a hello waits for the other.
 pub const HELLO_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How long a device that comes back waits for each answer. A link that is dropped waits for it.
+const REDIAL_DEADLINE: Duration = Duration::from_secs(1);
+
 /// Send buffer of TCP sockets that do not leave the machine. The kernel doubles it for its bookkeeping.
 const LOOPBACK_SEND_BUFFER_BYTES: usize = 256 << 10;
 /// Send buffer of Unix sockets: the default of 208 KiB makes a 1 MiB transfer stop and go five times.
@@ -205,8 +208,8 @@ pub fn connect(address: &Address, queues: usize, shares: &[Share<'_>]) -> Result
             link_id,
             resume: false,
         };
-        let socket =
-            call(address).map_err(|source| MediumError::Connect { address: address.to_string(), source })?;
+        let socket = call(address, HELLO_DEADLINE)
+            .map_err(|source| MediumError::Connect { address: address.to_string(), source })?;
         say_hello(&socket, &offer, shares)
             .map_err(|source| MediumError::NoWelcome { address: address.to_string(), source })?;
         calls.push((socket, offer));
@@ -239,7 +242,7 @@ pub fn connect(address: &Address, queues: usize, shares: &[Share<'_>]) -> Result
 /// Calls `address` once more for a device of a link that is up; `offer` names both.
 pub(crate) fn call_again(address: &Address, offer: &Offer) -> Result<Socket, MediumError> {
     let failed = |source| MediumError::Connect { address: address.to_string(), source };
-    let socket = call(address).map_err(failed)?;
+    let socket = call(address, REDIAL_DEADLINE).map_err(failed)?;
     say_hello(&socket, offer, &[]).map_err(failed)?;
     hear_welcome(&socket, offer, address)?;
     socket.set_read_timeout(None)?;
@@ -247,15 +250,15 @@ pub(crate) fn call_again(address: &Address, offer: &Offer) -> Result<Socket, Med
     Ok(socket)
 }
 
-fn call(address: &Address) -> io::Result<Socket> {
+fn call(address: &Address, deadline: Duration) -> io::Result<Socket> {
     let (socket, target) = new_socket(address)?;
     match address {
-        Address::Tcp(_) => socket.connect_timeout(&target, HELLO_DEADLINE)?,
+        Address::Tcp(_) => socket.connect_timeout(&target, deadline)?,
         Address::Unix(_) | Address::Shm(_) => socket.connect(&target)?,
     }
     tune(&socket, address.medium())?;
-    socket.set_read_timeout(Some(HELLO_DEADLINE))?;
-    socket.set_write_timeout(Some(HELLO_DEADLINE))?;
+    socket.set_read_timeout(Some(deadline))?;
+    socket.set_write_timeout(Some(deadline))?;
     Ok(socket)
 }
 

@@ -75,6 +75,10 @@ impl Keeper {
         let mut was_down = vec![false; usize::from(offer.devices)];
         while !self.is_over() {
             for device in 0..offer.devices {
+                // A peer that has stopped takes calls and does not answer: each may cost a second.
+                if self.is_over() {
+                    return;
+                }
                 let (wait, at) = &mut waits[usize::from(device)];
                 let down = self.shared.device(device).has_ended()
                     && self.shared.first_reason(device) != Some(DownReason::Local);

@@ -110,9 +110,11 @@ fn main() -> Result<(), Failure> {
     b.set_sink(sink.clone());
     a.set_source(flood.clone());
     let socket = SocketId::new(0).ok_or("socket 0 exists")?;
+    isfc::prefer_latency();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| -> Result<(), Failure> {
         scope.spawn(|| {
+            isfc::prefer_latency();
             while !done.load(Ordering::Relaxed) {
                 if let Ok(LinkEvent::Message(socket, body)) = b.recv(Duration::from_millis(20)) {
                     let _ = b.send(socket, &body);

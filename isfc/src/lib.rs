@@ -34,6 +34,7 @@ mod listener;
 mod medium;
 mod region;
 mod rejoin;
+mod slice;
 mod transfer;
 pub mod write_rule;
 
@@ -45,4 +46,5 @@ pub use link::{DownReason, Engine, Link, LinkError, LinkEvent, LinkOptions, Noti
 pub use listener::Listener;
 pub use medium::{Endpoints, HELLO_DEADLINE, MediumError, Share, connect};
 pub use region::{Region, RemoteRegionError, SharedRegion};
+pub use slice::prefer_latency;
 pub use transfer::{Admission, Next, Placed, Transfer, TransferSink, TransferSource, raw_len_bytes};

@@ -11,6 +11,7 @@ use socket2::Socket;
 
 use super::{RxHalf, TICK, TxHalf, Waker};
 use crate::link::{DownReason, Shared};
+use crate::slice::Slice;
 
 /// Runs both halves until the device is over, and says why it was.
 pub(crate) fn run(device: u8, link: &Arc<Shared>, socket: &Socket, waker: &Waker) -> DownReason {
@@ -38,12 +39,16 @@ pub(crate) fn run(device: u8, link: &Arc<Shared>, socket: &Socket, waker: &Waker
 }
 
 fn send_loop(device: u8, link: &Shared, socket: &Socket, waker: &Waker, half: &mut TxHalf) -> DownReason {
+    let mut slice = Slice::new();
     loop {
         if let Err(reason) = link.check_open(device) {
             return reason;
         }
         let now = Instant::now();
         half.load_next(now);
+        if let Some(carries) = slice.observe(half.carries_pages(), now) {
+            link.set_carries(device, carries);
+        }
         if half.tx.is_idle() {
             link.set_idle(device, true);
             half.load_next(now);
@@ -72,6 +77,7 @@ fn send_loop(device: u8, link: &Shared, socket: &Socket, waker: &Waker, half: &m
 
 fn receive_loop(device: u8, link: &Arc<Shared>, socket: &Socket) -> DownReason {
     let mut half = RxHalf::new(device, link.clone());
+    let mut slice = Slice::new();
     loop {
         if let Err(reason) = link.check_open(device) {
             return reason;
@@ -88,6 +94,9 @@ fn receive_loop(device: u8, link: &Arc<Shared>, socket: &Socket) -> DownReason {
         };
         if let Err(reason) = step {
             return reason;
+        }
+        if let Some(carries) = slice.observe(half.carries_pages(), now) {
+            link.set_carries(device, carries);
         }
     }
 }

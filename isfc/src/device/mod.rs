@@ -152,6 +152,10 @@ impl TxHalf {
         false
     }
 
+    pub(crate) fn carries_pages(&self) -> bool {
+        self.held_until.is_some() || self.tx.is_transfer()
+    }
+
     /// When to look again although nothing happens.
     pub(crate) fn next_look(&self, now: Instant) -> Duration {
         let held = self.held_until.map_or(TICK, |at| at.saturating_duration_since(now));
@@ -229,6 +233,10 @@ impl RxHalf {
             }
             Err(error) => Err(DownReason::Protocol(error.to_string())),
         }
+    }
+
+    pub(crate) fn carries_pages(&self) -> bool {
+        self.rx.is_mid_transfer()
     }
 
     /// How long to wait for more before [`Self::check`] is called again.

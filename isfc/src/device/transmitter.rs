@@ -54,6 +54,10 @@ impl Transmitter {
         self.in_flight.is_none()
     }
 
+    pub(crate) fn is_transfer(&self) -> bool {
+        matches!(self.in_flight, Some(InFlight::Transfer { .. }))
+    }
+
     /// What is left to send. The memory stays valid until [`Self::advanced`] says the frame is done.
     pub(crate) fn buffers(&mut self) -> &mut [iovec] {
         &mut self.buffers[self.first..]

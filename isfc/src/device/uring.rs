@@ -15,6 +15,7 @@ use socket2::Socket;
 
 use super::{RxHalf, TxHalf, Waker};
 use crate::link::{DownReason, Shared};
+use crate::slice::Slice;
 
 const RX: u64 = 1;
 const TX: u64 = 2;
@@ -58,6 +59,7 @@ struct Device {
     tx_busy: bool,
     rx_busy: bool,
     wake_busy: bool,
+    slice: Slice,
 }
 
 /// Runs the device until it is over, and says why it was.
@@ -81,6 +83,7 @@ pub(crate) fn run(device: u8, link: &std::sync::Arc<Shared>, socket: &Socket, wa
         tx_busy: false,
         rx_busy: false,
         wake_busy: false,
+        slice: Slice::new(),
     };
     let reason = loop {
         if let Err(reason) = state.turn(device, &mut ring, link) {
@@ -116,6 +119,9 @@ impl Device {
         link.set_idle(device, false);
         let now = Instant::now();
         self.complete(ring, now)?;
+        if let Some(carries) = self.slice.observe(self.tx.carries_pages() || self.rx.carries_pages(), now) {
+            link.set_carries(device, carries);
+        }
         self.tx.check(now)?;
         self.rx.check(now)
     }

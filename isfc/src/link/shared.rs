@@ -1,6 +1,6 @@
 //! What the threads of a link share: the core, the queues, each device's line, regions, source and sink.
 
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -50,6 +50,8 @@ pub(crate) struct DeviceState {
     closed: AtomicBool,
     /// Pages are coming in.
     receiving: AtomicBool,
+    /// How many of its threads carry pages, or did a moment ago.
+    carrying: AtomicU8,
     /// The peer is to be told this side's name.
     introduce: AtomicBool,
     /// The peer is to hear which segments are here.
@@ -71,6 +73,7 @@ impl DeviceState {
             idle: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             receiving: AtomicBool::new(false),
+            carrying: AtomicU8::new(0),
             introduce: AtomicBool::new(true),
             ack_due: AtomicBool::new(false),
             damaged: AtomicU32::new(0),
@@ -306,6 +309,21 @@ impl Shared {
         self.device(device).receiving.store(receiving, Ordering::Relaxed);
     }
 
+    /// A thread of the device begins to carry pages, or has stopped to.
+    pub(crate) fn set_carries(&self, device: u8, carries: bool) {
+        let carrying = &self.device(device).carrying;
+        if carries {
+            carrying.fetch_add(1, Ordering::Relaxed);
+        } else {
+            carrying.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// No pages have gone over the device for a moment, in either direction: nothing is ahead of a message on it.
+    fn is_quiet(&self, device: u8) -> bool {
+        self.device(device).carrying.load(Ordering::Relaxed) == 0
+    }
+
     /// Counts a channel program that goes out, and whether pages are coming in on the same device.
     pub(crate) fn count_program(&self, device: u8, carries_pages: bool) {
         let counters = self.counters(device);
@@ -380,7 +398,7 @@ impl Shared {
     }
 
     pub(crate) fn pop_urgent(&self, device: u8) -> Option<Outgoing> {
-        if self.express.load(Ordering::Relaxed) & (1 << device) == 0 {
+        if self.express.load(Ordering::Relaxed) & (1 << device) == 0 && !self.is_quiet(device) {
             return None;
         }
         let frame = self.urgent[0].pop().or_else(|| self.urgent[1].pop())?;
@@ -432,15 +450,27 @@ impl Shared {
             }
         }
         drop(core);
-        self.kick(urgent, self.express.load(Ordering::Relaxed));
+        self.kick_urgent(urgent);
         self.kick(low, u16::MAX);
         Ok(())
     }
 
     /// A frame was queued: wakes a device that may carry it.
     pub(crate) fn kick_for(&self, socket: SocketId) {
-        let low = socket.priority() == Priority::Low;
-        self.kick(1, if low { u16::MAX } else { self.express.load(Ordering::Relaxed) });
+        match socket.priority() {
+            Priority::Low => {
+                self.kick(1, u16::MAX);
+            }
+            Priority::High | Priority::Normal => self.kick_urgent(1),
+        }
+    }
+
+    /// Urgent messages wait: wakes devices that are quiet, or if there are too few of them those that write no pages.
+    fn kick_urgent(&self, count: usize) {
+        let devices = 0..self.devices.len() as u8;
+        let quiet = devices.filter(|device| self.is_quiet(*device)).fold(0, |mask, device| mask | 1 << device);
+        let left = self.kick(count, quiet);
+        self.kick(left, self.express.load(Ordering::Relaxed));
     }
 
     /// There are transfers: wakes up to `count` devices that may carry them.
@@ -553,15 +583,16 @@ impl Shared {
         self.kick_writers(lost.len());
     }
 
-    /// Wakes up to `count` idle devices of `mask`, in the order in which this side prefers them.
-    fn kick(&self, count: usize, mask: u16) {
+    /// Wakes up to `count` idle devices of `mask`, in the order in which this side prefers them. How many it found too
+    /// few.
+    fn kick(&self, count: usize, mask: u16) -> usize {
         std::sync::atomic::fence(Ordering::SeqCst);
         let descending = self.side() == Some(Side::Greater);
         let devices = self.devices.len();
         let mut left = count;
         for step in 0..devices {
             if left == 0 {
-                return;
+                break;
             }
             let device = if descending { devices - 1 - step } else { step };
             let state = &self.devices[device];
@@ -570,6 +601,7 @@ impl Shared {
                 left -= 1;
             }
         }
+        left
     }
 
     /// Runs in the device's own thread, last.
@@ -607,6 +639,7 @@ impl Shared {
         state.introduce.store(true, Ordering::Relaxed);
         state.damaged.store(0, Ordering::Relaxed);
         state.receiving.store(false, Ordering::Relaxed);
+        state.carrying.store(0, Ordering::Relaxed);
         *state.reason.lock().expect("no thread panics while it holds a reason") = None;
         *state.ended.lock().expect("no thread panics while it holds this") = false;
         state.closed.store(false, Ordering::Release);

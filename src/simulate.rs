@@ -82,7 +82,11 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
     let mut simulation = Simulation::new(layout, args.both_ways);
     simulation.run(args.seconds * 1_000_000_000);
     let lines = lines(&simulation, &layout, args.both_ways);
-    print(&if args.json { serde_json::to_string_pretty(&lines)? + "\n" } else { text(&lines, &layout) });
+    print(&if args.json {
+        serde_json::to_string_pretty(&lines)? + "\n"
+    } else {
+        text(&lines, &layout) + &messages(&mut simulation, layout)
+    });
     Ok(ExitCode::SUCCESS)
 }
 
@@ -134,6 +138,19 @@ fn text(lines: &[Line], layout: &Layout) -> String {
         writing.len(),
         ssch / writing.len().max(1) as f64,
         if writing.len() < lines.len() { "; the others are quiet by the write rule" } else { "" }
+    )
+}
+
+/// What a control message pays for the pages beside it.
+fn messages(simulation: &mut Simulation, layout: Layout) -> String {
+    let us = |ns: u64| ns as f64 / 1e3;
+    let (idle, _) = Simulation::idle(layout).round_trips();
+    let (median, p99) = simulation.round_trips();
+    format!(
+        "a 64-byte message and its answer: {:.0} us on the idle link; beside this {:.0} us, p99 {:.0} us\n",
+        us(idle),
+        us(median),
+        us(p99)
     )
 }
 

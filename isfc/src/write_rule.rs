@@ -22,6 +22,14 @@ pub enum Side {
 }
 
 impl Side {
+    /// The other end.
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Lesser => Self::Greater,
+            Self::Greater => Self::Lesser,
+        }
+    }
+
     /// The side of the system called `ours`, linked with `theirs`. Of two that have the same name, the one that called
     /// is the lesser.
     pub fn of(ours: &str, theirs: &str, dialing: bool) -> Self {
@@ -55,6 +63,13 @@ pub fn writable(devices_up: u16, side: Side) -> u16 {
         writable &= !last;
     }
     writable
+}
+
+/// The devices that always carry the urgent messages of `side`: those on which it writes no pages, so that a message never
+/// waits behind one. Of a single device, that one.
+pub fn express(devices_up: u16, side: Side) -> u16 {
+    let quiet = devices_up & !writable(devices_up, side);
+    if quiet == 0 { devices_up } else { quiet }
 }
 
 /// The devices on which `side` may write, in the order in which it takes them.
@@ -115,6 +130,8 @@ mod tests {
         fn no_device_is_left_out_and_none_is_made_up(up: u16) {
             let (a, b) = (writable(up, Side::Lesser), writable(up, Side::Greater));
             prop_assert_eq!(a | b, up);
+            prop_assert!(up == 0 || express(up, Side::Lesser) != 0 && express(up, Side::Greater) != 0);
+            prop_assert!(up.count_ones() < 2 || express(up, Side::Lesser) & a == 0);
             prop_assert_eq!(a.count_ones(), writing_devices(up.count_ones()));
             if up.count_ones() >= 2 {
                 prop_assert!(a & !b != 0 && b & !a != 0, "each has one of its own");

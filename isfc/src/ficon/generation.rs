@@ -119,6 +119,20 @@ impl Timing {
         START_NS + if engine_ns > fibre_ns { engine_ns } else { fibre_ns }
     }
 
+    /// How long a program of `payload_bytes` takes on a channel that serves `others` more exchanges frame by frame in
+    /// turn, in ns.
+    pub const fn message_ns(&self, payload_bytes: u64, others: u64) -> u64 {
+        let alone_ns = self.channel_ns(payload_bytes);
+        let frames = payload_bytes.div_ceil(FRAME_PAYLOAD_BYTES);
+        let frame_ns = self.channel_ns(FRAME_PAYLOAD_BYTES) - START_NS;
+        alone_ns + frames * others * frame_ns
+    }
+
+    /// How long the light takes over `distance_km`, in ns.
+    pub const fn one_way_ns(&self, distance_km: u32) -> u64 {
+        NS_PER_KM * distance_km as u64
+    }
+
     /// How long the device stays busy after its channel is done, in ns: ending status comes back over `distance_km`,
     /// and the next program's command goes there.
     pub const fn device_rest_ns(&self, distance_km: u32) -> u64 {

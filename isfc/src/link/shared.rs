@@ -227,11 +227,7 @@ impl Shared {
         let (writable, express) = match self.side() {
             _ if !self.level2 => (u16::MAX, u16::MAX),
             None => (0, u16::MAX),
-            Some(side) => {
-                let writable = write_rule::writable(up, side);
-                let quiet = up & !writable;
-                (writable, if quiet == 0 { u16::MAX } else { quiet })
-            }
+            Some(side) => (write_rule::writable(up, side), write_rule::express(up, side)),
         };
         self.writable.store(writable, Ordering::SeqCst);
         self.express.store(express, Ordering::SeqCst);
@@ -468,7 +464,8 @@ impl Shared {
     /// Urgent messages wait: wakes devices that are quiet, or if there are too few of them those that write no pages.
     fn kick_urgent(&self, count: usize) {
         let devices = 0..self.devices.len() as u8;
-        let quiet = devices.filter(|device| self.is_quiet(*device)).fold(0, |mask, device| mask | 1 << device);
+        let quiet =
+            devices.filter(|device| self.is_quiet(*device)).fold(0, |mask, device| mask | 1 << device);
         let left = self.kick(count, quiet);
         self.kick(left, self.express.load(Ordering::Relaxed));
     }

@@ -15,6 +15,7 @@ pub(crate) struct Counters {
     pub(crate) retries: AtomicU64,
     pub(crate) submissions: AtomicU64,
     pub(crate) programs: AtomicU64,
+    pub(crate) unit_checks: AtomicU64,
     pub(crate) collisions: AtomicU64,
     pub(crate) resends: AtomicU64,
     pub(crate) depth_max: AtomicU64,
@@ -45,6 +46,8 @@ pub struct DeviceCounters {
     pub submissions: u64,
     /// Start-subchannels: channel programs sent, each one frame with its payload.
     pub ssch: u64,
+    /// Programs that ended with unit check: the device went away before all of their data was sent.
+    pub unit_checks: u64,
     /// Programs that carried pages while the peer's were coming in on the same device.
     pub collisions: u64,
     /// Segments of this device that were lost, and whose content was sent again.
@@ -105,6 +108,7 @@ impl Counters {
             retries: get(&self.retries),
             submissions: get(&self.submissions),
             ssch: get(&self.programs),
+            unit_checks: get(&self.unit_checks),
             collisions: get(&self.collisions),
             resends: get(&self.resends),
             depth_max: get(&self.depth_max),

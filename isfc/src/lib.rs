@@ -19,7 +19,7 @@
 //!
 //! The names are those of z/VM's Inter-System Facility for Communications. [`write_rule`] is its rule for who writes
 //! where, [`ficon`] the timing of the channels it runs on, and [`ctc`] the adapter at each end of a device, as the
-//! hardware has it; the link's own devices do not run through the adapter.
+//! hardware has it. What a device sends is one [`ctc::WriteProgram`] per start-subchannel, executed on its ring.
 
 mod address;
 pub mod copy;

@@ -14,6 +14,7 @@ pub const PROGRAM_SEGMENTS_MAX: usize = 256;
 const SEGMENT_BYTES_MAX: u32 = 15 * 4096;
 
 const _: () = assert!(PROGRAM_PAYLOAD_BYTES <= COUNT_BYTES_MAX && PROGRAM_SEGMENTS_MAX < CCWS_MAX);
+const _: () = assert!(2 * crate::frame::EXTENTS_MAX < CCWS_MAX);
 
 const WRITE: u8 = 0x01;
 const PREPARE: u8 = 0xE3;
@@ -109,6 +110,8 @@ pub enum ProgramError {
 pub struct WriteProgram {
     ccws: Vec<Ccw>,
     len_bytes: u32,
+    len_bytes_max: u32,
+    segments_max: usize,
 }
 
 impl Default for WriteProgram {
@@ -118,11 +121,29 @@ impl Default for WriteProgram {
 }
 
 impl WriteProgram {
-    /// An empty program.
+    /// An empty program, for as much payload as IBM's.
     pub fn new() -> Self {
-        let mut ccws = Vec::with_capacity(1 + PROGRAM_SEGMENTS_MAX);
+        Self::with_room(PROGRAM_PAYLOAD_BYTES, PROGRAM_SEGMENTS_MAX)
+    }
+
+    /// An empty program with room for the longest frame of a link: header, extents and all they cover. Pages fill it no
+    /// further than [`Self::new`] would allow; a long message may.
+    pub(crate) fn for_frames() -> Self {
+        use crate::frame::{BODY_LEN_BYTES_MAX, EXTENT_LEN_BYTES, EXTENTS_MAX, HEADER_LEN_BYTES};
+        let len_bytes = HEADER_LEN_BYTES + EXTENTS_MAX * EXTENT_LEN_BYTES + BODY_LEN_BYTES_MAX as usize;
+        let split = len_bytes / SEGMENT_BYTES_MAX as usize;
+        Self::with_room(len_bytes as u32, 2 + EXTENTS_MAX + split)
+    }
+
+    fn with_room(len_bytes_max: u32, segments_max: usize) -> Self {
+        let mut ccws = Vec::with_capacity(1 + segments_max);
         ccws.push(Ccw::new(PREPARE, CcwFlags::CC.with(CcwFlags::SLI), 1, 0));
-        Self { ccws, len_bytes: 0 }
+        Self { ccws, len_bytes: 0, len_bytes_max, segments_max }
+    }
+
+    /// Most data-chained words it takes.
+    pub fn segments_max(&self) -> usize {
+        self.segments_max
     }
 
     /// Empties it for the next start.
@@ -144,7 +165,7 @@ impl WriteProgram {
             return Err(ProgramError::Full { len_bytes, room_bytes });
         }
         let words = len_bytes.div_ceil(SEGMENT_BYTES_MAX) as usize;
-        if self.ccws.len() + words > 1 + PROGRAM_SEGMENTS_MAX {
+        if self.ccws.len() + words > 1 + self.segments_max {
             return Err(ProgramError::Segments);
         }
         let (mut at, mut left_bytes) = (address, len_bytes);
@@ -175,7 +196,7 @@ impl WriteProgram {
 
     /// Payload it still takes, in bytes.
     pub fn room_bytes(&self) -> u32 {
-        PROGRAM_PAYLOAD_BYTES - self.len_bytes
+        self.len_bytes_max - self.len_bytes
     }
 
     /// The program.

@@ -5,6 +5,7 @@
 
 pub(crate) mod blocking;
 mod receiver;
+mod subchannel;
 mod transmitter;
 pub(crate) mod uring;
 
@@ -193,7 +194,10 @@ impl TxHalf {
     }
 
     /// The device is over: what it had taken over is given back.
-    pub(crate) fn retire(self) {
+    pub(crate) fn retire(mut self) {
+        if self.tx.abandon().is_some() {
+            add(&self.link.counters(self.device).unit_checks, 1);
+        }
         if let Some(source) = self.link.source() {
             source.device_down(self.device);
         }

@@ -1,12 +1,13 @@
-//! The sending half of a device, without I/O: lays out one frame as a gather list, straight from the
-//! region it is sent from.
+//! The sending half of a device, without I/O: lays out one frame as a channel program, straight from the region it is
+//! sent from.
 
 use std::sync::Arc;
 
 use libc::iovec;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::receiver::advance;
+use super::subchannel::Subchannel;
+use crate::ctc::channel::SubchannelStatus;
 use crate::frame::{
     EXTENTS_MAX, ExtentClass, FLAG_ACK_NOW, FLAG_DIGEST, FLAG_FETCH, FrameKind, HEADER_LEN_BYTES, Header,
     WireExtent,
@@ -29,9 +30,7 @@ pub(crate) struct Transmitter {
     header: Box<[u8; HEADER_LEN_BYTES]>,
     extents: Vec<WireExtent>,
     body: Arc<[u8]>,
-    buffers: Vec<iovec>,
-    first: usize,
-    len_bytes: u64,
+    subchannel: Subchannel,
     in_flight: Option<InFlight>,
 }
 
@@ -43,9 +42,7 @@ impl Transmitter {
             header: Box::new([0; HEADER_LEN_BYTES]),
             extents: Vec::with_capacity(EXTENTS_MAX),
             body: Arc::new([]),
-            buffers: Vec::with_capacity(EXTENTS_MAX + 2),
-            first: 0,
-            len_bytes: 0,
+            subchannel: Subchannel::new(),
             in_flight: None,
         }
     }
@@ -60,7 +57,7 @@ impl Transmitter {
 
     /// What is left to send. The memory stays valid until [`Self::advanced`] says the frame is done.
     pub(crate) fn buffers(&mut self) -> &mut [iovec] {
-        &mut self.buffers[self.first..]
+        self.subchannel.buffers()
     }
 
     /// The next frame that is loaded is this segment.
@@ -72,6 +69,7 @@ impl Transmitter {
     pub(crate) fn load_bare(&mut self, kind: FrameKind) {
         let header = Header::new(kind, self.device);
         self.load(&header, InFlight::Control);
+        self.subchannel.start();
     }
 
     pub(crate) fn load_segment_ack(&mut self, ack: &SegmentAck) {
@@ -80,6 +78,7 @@ impl Transmitter {
         header.digest = ack.before;
         header.extents = ack.credit;
         self.load(&header, InFlight::Control);
+        self.subchannel.start();
     }
 
     pub(crate) fn load_idx(&mut self, name: &str) {
@@ -88,8 +87,8 @@ impl Transmitter {
         header.digest = xxh3_64(name.as_bytes());
         self.body = name.as_bytes().into();
         self.load(&header, InFlight::Control);
-        let (base, len) = (self.body.as_ptr(), self.body.len());
-        self.push(base, len);
+        self.subchannel.push(self.body.as_ptr(), self.body.len());
+        self.subchannel.start();
     }
 
     pub(crate) fn load_control(&mut self, frame: &Outgoing) {
@@ -100,10 +99,8 @@ impl Transmitter {
         header.digest = xxh3_64(&frame.body);
         self.body = frame.body.clone();
         self.load(&header, InFlight::Control);
-        if !self.body.is_empty() {
-            let (base, len) = (self.body.as_ptr(), self.body.len());
-            self.push(base, len);
-        }
+        self.subchannel.push(self.body.as_ptr(), self.body.len());
+        self.subchannel.start();
     }
 
     /// Lays out `transfer`; `fetch` leaves the payload for the receiver to fetch. A staged payload always
@@ -129,22 +126,21 @@ impl Transmitter {
         self.load(&header, InFlight::Transfer { epoch: transfer.epoch, tag: transfer.tag });
         self.extents.clear();
         self.extents.extend(transfer.extents[1..].iter().map(|extent| extent.to_wire()));
-        if !self.extents.is_empty() {
-            let (base, len) = (self.extents.as_ptr().cast(), size_of_val(self.extents.as_slice()));
-            self.push(base, len);
-        }
-        if fetch {
-            return;
-        }
+        self.subchannel.push(self.extents.as_ptr().cast(), size_of_val(self.extents.as_slice()));
         if transfer.staged {
-            self.push(transfer.staging.as_ptr(), payload as usize);
-            return;
+            self.subchannel.push(transfer.staging.as_ptr(), payload as usize);
+        } else if !fetch {
+            self.push_raw(transfer, region);
         }
+        self.subchannel.start();
+    }
+
+    fn push_raw(&mut self, transfer: &Transfer, region: &Region) {
         for extent in transfer.extents.iter().filter(|extent| extent.class == ExtentClass::Raw) {
             let base = region
                 .at(extent.offset_bytes, u64::from(extent.len_bytes))
                 .expect("a transfer's extents lie inside its region");
-            self.push(base.as_ptr(), extent.len_bytes as usize);
+            self.subchannel.push(base.as_ptr(), extent.len_bytes as usize);
         }
     }
 
@@ -154,31 +150,20 @@ impl Transmitter {
         let mut header = Header { segment, ..*header };
         header.flags |= if ack_now { FLAG_ACK_NOW } else { 0 };
         *self.header = header.encode();
-        self.buffers.clear();
-        self.first = 0;
-        self.len_bytes = 0;
         self.in_flight = Some(in_flight);
-        let base = self.header.as_ptr();
-        self.push(base, HEADER_LEN_BYTES);
-    }
-
-    /// An empty buffer would never be seen to be sent: a staged chunk of zero pages has one.
-    fn push(&mut self, base: *const u8, len: usize) {
-        if len == 0 {
-            return;
-        }
-        // Only ever read through: the kernel's send takes `iovec`, which has no const form.
-        self.buffers.push(iovec { iov_base: base.cast_mut().cast(), iov_len: len });
-        self.len_bytes += len as u64;
+        self.subchannel.clear();
+        self.subchannel.push(self.header.as_ptr(), HEADER_LEN_BYTES);
     }
 
     /// `count` more bytes are sent. Once all are, says what frame it was and how long.
     pub(crate) fn advanced(&mut self, count: usize) -> Option<(InFlight, u64)> {
-        advance(&mut self.buffers, &mut self.first, count);
-        if self.first < self.buffers.len() {
-            return None;
-        }
+        self.subchannel.moved(count)?;
         self.body = Arc::new([]);
-        self.in_flight.take().map(|frame| (frame, self.len_bytes))
+        self.in_flight.take().map(|frame| (frame, self.subchannel.len_bytes()))
+    }
+
+    /// The device is gone: the status of the program it was running, if it was.
+    pub(crate) fn abandon(&mut self) -> Option<SubchannelStatus> {
+        self.in_flight.take().map(|_| self.subchannel.abandon())
     }
 }

@@ -59,6 +59,7 @@ pub(super) fn fill_half(report: &mut Report, side: Side, link: &Link, cpu_s: f64
                 Side::Destination => device.transfers_rx,
             },
             ssch: device.ssch,
+            unit_checks: device.unit_checks,
             collisions: device.collisions,
             resends: device.resends,
             depth_max: device.depth_max,

@@ -297,6 +297,9 @@ pub struct QueueReport {
     /// Start-subchannels: channel programs sent, each one frame with its payload.
     #[serde(default)]
     pub ssch: u64,
+    /// Programs that ended with unit check: the device went away before all of their data was sent.
+    #[serde(default)]
+    pub unit_checks: u64,
     /// Programs that carried pages while the peer's were coming in on the same device.
     #[serde(default)]
     pub collisions: u64,

@@ -46,6 +46,7 @@ fn queue(side: Side, device: u32) -> QueueReport {
         retries: 0,
         transfers: 900,
         ssch: tx,
+        unit_checks: 0,
         collisions: 0,
         resends: 0,
         depth_max: 3,

@@ -18,7 +18,7 @@ use lgr_engine::event::{Event, Observer};
 use lgr_engine::report::{Report, RunsOn, Side};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::relocate::{RelocateArgs, check_memory, exit_code};
+use crate::relocate::{RelocateArgs, check_memory, deliver, exit_code};
 use crate::{output, progress, summary};
 
 /// How long the second member may go on when the first has ended.
@@ -29,7 +29,7 @@ pub(crate) fn run(args: &RelocateArgs, cancel: &Cancel, observer: &dyn Observer)
     check_memory(args, 2)?;
     if args.runs == 1 {
         let report = relocate_once(args, cancel, observer)?;
-        output::deliver(&report, args.json.as_deref(), args.common.progress, observer)?;
+        deliver(&report, args, observer)?;
         return Ok(exit_code(&report));
     }
     let mut reports = Vec::new();

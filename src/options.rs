@@ -220,9 +220,13 @@ impl MemberArgs {
             EngineArg::Blocking => Some(Engine::Blocking),
         };
         let silence_limit = Duration::from_secs_f64(self.peer_timeout);
-        LinkOptions { engine, silence_limit, name: member.to_string(), pacer: None }
+        let timeline_every = Some(TIMELINE_EVERY);
+        LinkOptions { engine, silence_limit, name: member.to_string(), pacer: None, timeline_every }
     }
 }
+
+/// How often the queues are sampled for the report's timeline.
+const TIMELINE_EVERY: Duration = Duration::from_millis(50);
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use anyhow::Context;
-use isfc::{Engine, Link};
+use isfc::islink::{DeviceTable, IslinkDevice};
+use isfc::{DeviceCounters, LatencyPercentiles, Link};
 use lgr_engine::event::{Event, Observer};
-use lgr_engine::report::{Report, table};
+use lgr_engine::report::{QueueReport, Report, Side, table};
 
 use crate::options::ProgressArg;
 use crate::progress::print;
@@ -27,6 +28,58 @@ pub(crate) fn deliver(
     Ok(())
 }
 
+/// The device queues of each side, as `QUERY ISLINK` tells them.
+pub(crate) fn islink(report: &Report) -> String {
+    let mut text = String::new();
+    for (side, node, peer) in [
+        (Side::Source, report.source, report.destination),
+        (Side::Destination, report.destination, report.source),
+    ] {
+        let devices: Vec<IslinkDevice> =
+            report.queues.iter().filter(|queue| queue.side == side).map(islink_device).collect();
+        if !devices.is_empty() {
+            let medium = &report.medium;
+            text += &format!(
+                "\nNode: {node}  Link to: {peer}  Type: FCTC over {medium}\n{}",
+                DeviceTable(&devices)
+            );
+        }
+    }
+    text
+}
+
+fn islink_device(queue: &QueueReport) -> IslinkDevice {
+    let (transfers_tx, transfers_rx) = match queue.side {
+        Side::Source => (queue.transfers, 0),
+        Side::Destination => (0, queue.transfers),
+    };
+    let counters = DeviceCounters {
+        device: queue.device as u8,
+        tx_frames: queue.tx_frames,
+        tx_bytes: queue.tx_bytes,
+        rx_frames: queue.rx_frames,
+        rx_bytes: queue.rx_bytes,
+        transfers_tx,
+        transfers_rx,
+        stalls: queue.stalls,
+        retries: queue.retries,
+        ssch: queue.ssch,
+        unit_checks: queue.unit_checks,
+        collisions: queue.collisions,
+        resends: queue.resends,
+        depth_max: queue.depth_max,
+        latency: queue.latency.map(|latency| LatencyPercentiles {
+            count: latency.count,
+            p50_us: latency.p50_us,
+            p99_us: latency.p99_us,
+            max_us: latency.max_us,
+        }),
+        state: queue.state.clone(),
+        ..DeviceCounters::default()
+    };
+    IslinkDevice { writes: transfers_tx > 0, depth: 0, counters }
+}
+
 /// Refuses a file that could not be written at the end, before a guest has been moved for its report.
 pub(crate) fn check_writable(json: Option<&Path>) -> anyhow::Result<()> {
     let Some(path) = json else { return Ok(()) };
@@ -41,15 +94,10 @@ pub(crate) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 
 /// The event that says how a link came up.
 pub(crate) fn connected(link: &Link) -> Event {
-    let (engine, _) = link.engine();
-    let engine = match engine {
-        Engine::IoUring => "io_uring",
-        Engine::Blocking => "blocking",
-    };
     Event::Connected {
         peer: link.peer().to_owned(),
         queues: link.devices(),
         medium: link.medium().to_string(),
-        engine: engine.to_owned(),
+        engine: link.engine().0.as_str().to_owned(),
     }
 }

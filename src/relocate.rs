@@ -20,7 +20,9 @@ use lgr_engine::report::{Report, RunsOn, Side};
 use lgr_engine::workload::{OVERHEAD_BYTES, Workload};
 use serde::Serialize;
 
-use crate::options::{GuestArgs, LimitArgs, MemberArgs, as_text_if_given, member_name, named, seconds};
+use crate::options::{
+    GuestArgs, LimitArgs, MemberArgs, ProgressArg, as_text_if_given, member_name, named, seconds,
+};
 use crate::progress::complain;
 use crate::{launcher, output, progress, signals};
 
@@ -78,6 +80,11 @@ pub(crate) struct RelocateArgs {
     #[arg(long)]
     pub(crate) claim: bool,
 
+    /// Show every device queue of the link at the end, too (the facts of QUERY ISLINK)
+    #[arg(long, conflicts_with = "runs")]
+    #[serde(skip)]
+    pub(crate) islink: bool,
+
     /// Write the report to this file, as JSON (an array with --runs)
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
@@ -115,8 +122,17 @@ pub(crate) fn run(args: &RelocateArgs) -> anyhow::Result<ExitCode> {
     };
     args.common.check_address(address)?;
     let report = move_to(address, args, &cancel, &*observer)?;
-    output::deliver(&report, args.json.as_deref(), args.common.progress, &*observer)?;
+    deliver(&report, args, &*observer)?;
     Ok(exit_code(&report))
+}
+
+/// Hands the report over in every form that was asked for.
+pub(crate) fn deliver(report: &Report, args: &RelocateArgs, observer: &dyn Observer) -> anyhow::Result<()> {
+    output::deliver(report, args.json.as_deref(), args.common.progress, observer)?;
+    if args.islink && args.common.progress != ProgressArg::Json {
+        progress::print(&output::islink(report));
+    }
+    Ok(())
 }
 
 /// Refuses a guest that does not fit, with the sum. `members` of the two sides are on this machine.

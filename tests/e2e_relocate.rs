@@ -279,3 +279,29 @@ fn a_paced_move_is_no_faster_than_the_channels_would_be() {
     assert!(rate_mb_per_s < 342.0 * 1.15, "{rate_mb_per_s}");
     assert_eq!(report.queues.len(), 2 * 4);
 }
+
+#[test]
+fn the_link_shows_its_devices_when_asked_and_the_report_has_their_timeline() {
+    let trial = Trial::new();
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("report.json");
+    let words = "--memory 32M --queues 3 --rate-limit 64M --progress none --islink";
+    let ended = trial.run(&format!("relocate {BRIEF} {words} --json {}", path.display()));
+    let report = Report::from_json(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    let out = ended.out();
+    assert_moved_whole(&ended, &report);
+    for node in ["Node: MEMBERA  Link to: MEMBERB  Type: FCTC over tcp", "Node: MEMBERB  Link to: MEMBERA"] {
+        assert!(out.contains(node), "{out}");
+    }
+    let rows =
+        out.lines().filter(|line| line.trim_start().starts_with(['0', '1', '2']) && line.ends_with("  up"));
+    assert_eq!(rows.count(), 6, "{out}");
+    let timeline = &report.timeline;
+    assert!(timeline.at_ms.len() > 2 && timeline.at_ms.is_sorted(), "{:?}", timeline.at_ms);
+    assert_eq!((timeline.at_ms.len(), timeline.at_ms.len()), (timeline.tx_bytes.len(), timeline.depth.len()));
+    let told: u64 = timeline.tx_bytes.iter().flatten().sum();
+    assert!(told > 32 << 20, "{told} bytes in the timeline");
+    assert!(
+        report.passes.is_sorted_by(|a, b| a.began_ms <= b.began_ms) && report.passes[0].began_ms == Some(0.0)
+    );
+}

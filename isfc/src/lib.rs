@@ -29,12 +29,14 @@ mod device;
 pub mod ficon;
 pub mod frame;
 pub mod hello;
+pub mod islink;
 pub mod link;
 mod listener;
 mod medium;
 mod region;
 mod rejoin;
 mod slice;
+pub mod timeline;
 mod transfer;
 pub mod write_rule;
 

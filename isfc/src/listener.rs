@@ -89,8 +89,14 @@ impl Listener {
         refused: &dyn Fn(String),
     ) -> Result<Endpoints, MediumError> {
         let started = Instant::now();
-        let mut forming =
-            Forming { medium: self.medium, link: None, resume: None, pending: Vec::new(), back: Vec::new() };
+        let mut forming = Forming {
+            medium: self.medium,
+            link: None,
+            resume: None,
+            stays_away: Vec::new(),
+            pending: Vec::new(),
+            back: Vec::new(),
+        };
         loop {
             if stop() {
                 return Err(MediumError::Stopped);
@@ -115,19 +121,22 @@ impl Listener {
         back: &dyn Fn(u8, Socket),
     ) {
         let resume = Some(*offer);
-        let mut forming =
-            Forming { medium: self.medium, link: None, resume, pending: Vec::new(), back: Vec::new() };
+        let mut forming = Forming {
+            medium: self.medium,
+            link: None,
+            resume,
+            stays_away: Vec::new(),
+            pending: Vec::new(),
+            back: Vec::new(),
+        };
         while !stop() {
             if self.poll_once(&mut forming).is_err() {
                 return;
             }
             forming.take_new(&self.socket, &|_| {});
+            forming.stays_away = (0..offer.devices).filter(|device| refuses(*device)).collect();
             forming.serve(&|_| {});
-            for (device, socket) in forming.back.drain(..) {
-                if !refuses(device) {
-                    back(device, socket);
-                }
-            }
+            forming.back.drain(..).for_each(|(device, socket)| back(device, socket));
         }
     }
 
@@ -190,6 +199,8 @@ struct Forming {
     link: Option<HalfLink>,
     /// Only devices of this link may call: those that come back.
     resume: Option<Offer>,
+    /// Of those, the ones that this side took out.
+    stays_away: Vec<u8>,
     pending: Vec<Call>,
     /// Devices that came back, and their new connections.
     back: Vec<(u8, Socket)>,
@@ -293,6 +304,7 @@ impl Forming {
             Some(link) if (link.link_id, link.devices) != (offer.link_id, offer.devices) => {
                 Err(Refusal::NoSuchLink)
             }
+            Some(_) if self.stays_away.contains(&offer.device) => Err(Refusal::NoSuchLink),
             _ => Ok(()),
         }
     }

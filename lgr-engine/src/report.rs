@@ -32,7 +32,8 @@ pub use finish::{Finish, FinishCode, UnknownFinishCode};
 pub use merge::MergeError;
 pub use parts::{
     EngineKind, Fallback, LimitsGiven, PassKind, PassReport, PerSide, QueueLatency, QueueReport,
-    QuiesceParts, RunsOn, Side, TickPercentiles, Ticks, VERIFICATION_FAULTS_MAX, Verification,
+    QuiesceParts, RunsOn, Side, TickPercentiles, Ticks, TimelineReport, VERIFICATION_FAULTS_MAX,
+    Verification,
 };
 
 /// Version of the report's schema. Raised by one whenever a field changes its meaning or goes away;
@@ -115,6 +116,9 @@ pub struct Report {
     /// Every device queue, by side and number.
     #[serde(default)]
     pub queues: Vec<QueueReport>,
+    /// What the source's queues did over time.
+    #[serde(default)]
+    pub timeline: TimelineReport,
     /// What carried the data: `tcp`, `unix` or `shm`.
     pub medium: String,
     /// Page size the guest's memory is counted in, in bytes.
@@ -186,6 +190,7 @@ impl Report {
             policy: String::new(),
             passes: Vec::new(),
             queues: Vec::new(),
+            timeline: TimelineReport::default(),
             medium: String::new(),
             page_size: 4096,
             granule: 4096,

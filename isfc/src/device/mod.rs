@@ -57,6 +57,8 @@ pub(crate) struct TxHalf {
     transfer: Transfer,
     /// `transfer` is filled and goes out then.
     held_until: Option<Instant>,
+    /// The last frame takes the device out of the link.
+    says_goodbye: bool,
     last_tx: Instant,
     /// When the frame in flight last moved.
     progress: Instant,
@@ -71,6 +73,7 @@ impl TxHalf {
             tx: Transmitter::new(device),
             transfer: Transfer::new(),
             held_until: None,
+            says_goodbye: false,
             last_tx: now,
             progress: now,
         }
@@ -79,7 +82,8 @@ impl TxHalf {
     /// Loads the next frame if none is in flight: what keeps the device going, urgent messages, transfers, then
     /// the rest.
     pub(crate) fn load_next(&mut self, now: Instant) {
-        if !self.tx.is_idle() {
+        // After the goodbye nothing follows: the peer closes the connection when it has read it.
+        if !self.tx.is_idle() || self.says_goodbye {
             return;
         }
         if let Some(ack) = self.link.take_segment_ack(self.device) {
@@ -91,6 +95,12 @@ impl TxHalf {
             let (segment, _) = self.link.number(self.device, Content::Nothing, now);
             self.tx.set_segment(segment, true);
             self.tx.load_bare(FrameKind::Ping);
+        } else if self.link.is_leaving(self.device) && self.held_until.is_none() {
+            if self.link.depth(self.device) == 0 {
+                self.number(Content::Nothing, now);
+                self.tx.load_bare(FrameKind::Dvx);
+                self.says_goodbye = true;
+            }
         } else if self.link.has_credit(self.device) {
             self.load_work(now);
         }

@@ -14,8 +14,8 @@ mod core;
 mod segments;
 mod shared;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -30,10 +30,15 @@ use self::shared::{DeviceState, Setup};
 use crate::counters::DeviceCounters;
 use crate::device::{blocking, uring};
 use crate::hello::DEVICES_MAX;
+use crate::islink::{Islink, IslinkDevice};
 use crate::medium::{Endpoints, MediumError};
 use crate::region::{Region, RemoteRegion};
 use crate::rejoin::{Keeper, Threads};
+use crate::timeline::{Sample, Timeline};
 use crate::transfer::{TransferSink, TransferSource};
+
+/// How long a device that is taken out may go on with what is under way.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why a device, or the whole link, is down.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -77,6 +82,16 @@ pub enum Engine {
     Blocking,
 }
 
+impl Engine {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::IoUring => "io_uring",
+            Self::Blocking => "blocking",
+        }
+    }
+}
+
 /// How a link is to be run.
 #[derive(Clone, Debug)]
 pub struct LinkOptions {
@@ -90,11 +105,19 @@ pub struct LinkOptions {
     pub name: String,
     /// Holds this side's devices to the timing of FICON channels.
     pub pacer: Option<Arc<crate::ficon::Pacer>>,
+    /// Samples every device's counters so often, for [`Link::timeline`].
+    pub timeline_every: Option<Duration>,
 }
 
 impl Default for LinkOptions {
     fn default() -> Self {
-        Self { engine: None, silence_limit: Duration::from_secs(5), name: "NONAME".to_owned(), pacer: None }
+        Self {
+            engine: None,
+            silence_limit: Duration::from_secs(5),
+            name: "NONAME".to_owned(),
+            pacer: None,
+            timeline_every: None,
+        }
     }
 }
 
@@ -125,6 +148,20 @@ pub enum LinkError {
     /// Waited long enough.
     #[error("nothing came within {0:?}")]
     TimedOut(Duration),
+    /// The link has no such device.
+    #[error("device {device}: the link has devices 0 to {}", devices - 1)]
+    NoDevice {
+        /// Number asked for.
+        device: u8,
+        /// How many there are.
+        devices: u8,
+    },
+    /// The peer took the device out of the link, and only it can bring it back.
+    #[error("device {0} was taken out by the peer: activate it there")]
+    TakenOutByPeer(u8),
+    /// The peer speaks level 1, or the listener was not kept ([`Endpoints::rejoin_through`]).
+    #[error("devices cannot come back to this link")]
+    NoRejoin,
     /// A region number out of range, or registered twice.
     #[error("region {0} cannot be registered: numbers are 0 to 3, each once")]
     Region(u16),
@@ -137,10 +174,13 @@ pub struct Link {
     events: Receiver<LinkEvent>,
     threads: Threads,
     keeper: Option<JoinHandle<()>>,
+    sampler: Option<JoinHandle<()>>,
+    timeline: Arc<Mutex<Timeline>>,
     stop: Arc<AtomicBool>,
     engine: Engine,
     engine_fallback: Option<String>,
     medium: crate::address::Medium,
+    level: u16,
     peer: String,
 }
 
@@ -157,6 +197,7 @@ impl Link {
         let (medium, agreement) = (endpoints.medium(), endpoints.agreement());
         let peer = endpoints.peer().to_owned();
         let rejoin = endpoints.rejoin;
+        let timeline_every = options.timeline_every;
         let states = endpoints.sockets.into_iter().map(DeviceState::new);
         let setup = Setup {
             devices: states.collect::<std::io::Result<Vec<_>>>()?,
@@ -174,10 +215,13 @@ impl Link {
             events: receiver,
             threads: Threads::default(),
             keeper: None,
+            sampler: None,
+            timeline: Arc::new(Mutex::new(Timeline::new(timeline_every.unwrap_or(Duration::MAX)))),
             stop: Arc::default(),
             engine,
             engine_fallback,
             medium,
+            level: agreement.version,
             peer,
         };
         for device in 0..link.shared.devices.len() as u8 {
@@ -189,6 +233,11 @@ impl Link {
             let keeper = Keeper { shared, engine, threads, stop };
             let thread = std::thread::Builder::new().name("isfc-keeper".into());
             link.keeper = Some(thread.spawn(move || keeper.run(&rejoin))?);
+        }
+        if timeline_every.is_some() {
+            let (shared, timeline, stop) = (link.shared.clone(), link.timeline.clone(), link.stop.clone());
+            let thread = std::thread::Builder::new().name("isfc-sampler".into());
+            link.sampler = Some(thread.spawn(move || sample(&shared, &timeline, &stop))?);
         }
         Ok(link)
     }
@@ -295,6 +344,43 @@ impl Link {
         state.wait_ended();
     }
 
+    /// DEACTIVATE ISLINK for one device: it takes nothing new, ends when what is under way has arrived (or after two
+    /// seconds), and the peer is told that it was taken out. It stays away until [`Self::activate_device`].
+    ///
+    /// The last device takes the link with it.
+    pub fn deactivate_device(&self, device: u8) {
+        let Some(state) = self.shared.devices.get(usize::from(device)) else { return };
+        if self.shared.leave(device) {
+            state.wait_ended_for(LEAVE_PATIENCE);
+        }
+        self.close_device(device);
+    }
+
+    /// ACTIVATE ISLINK for a device that this side took out: it comes back by itself, which [`LinkEvent::DeviceUp`] tells;
+    /// within about two seconds if the peer is well.
+    ///
+    /// # Errors
+    /// [`LinkError::NoDevice`], [`LinkError::TakenOutByPeer`], [`LinkError::NoRejoin`], [`LinkError::Down`]. A device that is
+    /// up already is no error.
+    pub fn activate_device(&self, device: u8) -> Result<(), LinkError> {
+        if device >= self.devices() {
+            return Err(LinkError::NoDevice { device, devices: self.devices() });
+        }
+        if let Some(reason) = self.shared.core().down_reason() {
+            return Err(LinkError::Down(reason.clone()));
+        }
+        if self.keeper.is_none() {
+            return Err(LinkError::NoRejoin);
+        }
+        match self.shared.first_reason(device) {
+            Some(DownReason::Deactivated) => Err(LinkError::TakenOutByPeer(device)),
+            _ => {
+                self.shared.may_return(device);
+                Ok(())
+            }
+        }
+    }
+
     /// Cuts a device's connection as a pulled cable would: neither side is told. For fault tests.
     pub fn cut_device(&self, device: u8) {
         if let Some(state) = self.shared.devices.get(usize::from(device)) {
@@ -344,6 +430,37 @@ impl Link {
         self.shared.writable_mask()
     }
 
+    /// What `QUERY ISLINK` tells.
+    pub fn islink(&self) -> Islink {
+        let (writable, up) = (self.writable(), self.devices_up());
+        let device = |counters: DeviceCounters| IslinkDevice {
+            writes: writable & up & (1 << counters.device) != 0,
+            depth: self.shared.depth(counters.device) as u64,
+            counters,
+        };
+        let down = self.shared.core().down_reason().map(ToString::to_string);
+        Islink {
+            node: self.shared.name().to_owned(),
+            peer: self.peer_name().map(str::to_owned),
+            address: self.peer.clone(),
+            medium: self.medium.to_string(),
+            engine: self.engine.as_str().to_owned(),
+            level: self.level,
+            state: down.unwrap_or_else(|| "up".to_owned()),
+            devices: self.counters().into_iter().map(device).collect(),
+        }
+    }
+
+    /// What each device did over time, if [`LinkOptions::timeline_every`] asked for it: a sample for now is the last.
+    pub fn timeline(&self) -> Vec<Sample> {
+        let mut samples =
+            self.timeline.lock().expect("no thread panics while it holds this").samples().to_vec();
+        if self.sampler.is_some() {
+            samples.push(self.shared.sample(Instant::now()));
+        }
+        samples
+    }
+
     /// Each device's counters now.
     pub fn counters(&self) -> Vec<DeviceCounters> {
         let shared = &self.shared;
@@ -361,8 +478,11 @@ impl Drop for Link {
     fn drop(&mut self) {
         // First, so that nothing comes back while everything is taken down.
         self.stop.store(true, Ordering::Release);
-        if let Some(keeper) = self.keeper.take() {
-            let _ = keeper.join();
+        if let Some(sampler) = &self.sampler {
+            sampler.thread().unpark();
+        }
+        for thread in [self.keeper.take(), self.sampler.take()].into_iter().flatten() {
+            let _ = thread.join();
         }
         for (device, state) in self.shared.devices.iter().enumerate() {
             self.shared.mark_down(device as u8, &DownReason::Local);
@@ -385,6 +505,20 @@ impl Notifier {
     /// Puts [`LinkEvent::Notice`]`(number)` behind the events that wait already.
     pub fn notify(&self, number: u64) {
         let _ = self.0.send(LinkEvent::Notice(number));
+    }
+}
+
+/// Samples all devices until `stop`.
+fn sample(shared: &Shared, timeline: &Mutex<Timeline>, stop: &AtomicBool) {
+    while !stop.load(Ordering::Acquire) {
+        let now = Instant::now();
+        let due_in = timeline.lock().expect("no thread panics while it holds this").due_in(now);
+        if due_in.is_zero() {
+            let sample = shared.sample(now);
+            timeline.lock().expect("no thread panics while it holds this").push(sample);
+        } else {
+            std::thread::park_timeout(due_in);
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::counters::{Counters, LatencyPercentiles, add};
 use crate::device::{Complete, Incoming, Placement, Waker};
 use crate::frame::FrameKind;
 use crate::region::{Region, RemoteRegion};
+use crate::timeline::{DeviceSample, Sample};
 use crate::transfer::{TransferSink, TransferSource};
 use crate::write_rule::{self, Side};
 
@@ -50,6 +51,8 @@ pub(crate) struct DeviceState {
     closed: AtomicBool,
     /// Pages are coming in.
     receiving: AtomicBool,
+    /// It is being taken out of the link.
+    leaving: AtomicBool,
     /// How many of its threads carry pages, or did a moment ago.
     carrying: AtomicU8,
     /// The peer is to be told this side's name.
@@ -73,6 +76,7 @@ impl DeviceState {
             idle: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             receiving: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             carrying: AtomicU8::new(0),
             introduce: AtomicBool::new(true),
             ack_due: AtomicBool::new(false),
@@ -103,6 +107,12 @@ impl DeviceState {
         while !*ended {
             ended = self.ended_signal.wait(ended).expect("no thread panics while it holds this");
         }
+    }
+
+    /// The same, but no longer than `patience`.
+    pub(crate) fn wait_ended_for(&self, patience: Duration) {
+        let ended = self.ended.lock().expect("no thread panics while it holds this");
+        let _ = self.ended_signal.wait_timeout_while(ended, patience, |ended| !*ended);
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -276,6 +286,51 @@ impl Shared {
         self.level2 && self.device(device).introduce.swap(false, Ordering::AcqRel)
     }
 
+    /// Begins to take a device out of the link. False if it is not up, or the peer would not understand.
+    pub(crate) fn leave(&self, device: u8) -> bool {
+        let state = self.device(device);
+        if !self.level2 || state.closed.load(Ordering::Acquire) {
+            return false;
+        }
+        state.leaving.store(true, Ordering::Release);
+        state.waker.wake();
+        true
+    }
+
+    /// The device takes nothing new.
+    pub(crate) fn is_leaving(&self, device: u8) -> bool {
+        self.device(device).leaving.load(Ordering::Acquire)
+    }
+
+    /// A device that this side took out may come back.
+    pub(crate) fn may_return(&self, device: u8) {
+        let mut reason = self.device(device).reason.lock().expect("no thread panics while it holds a reason");
+        if *reason == Some(DownReason::Local) {
+            *reason = Some(DownReason::Closed);
+        }
+    }
+
+    /// Segments under way on a device.
+    pub(crate) fn depth(&self, device: u8) -> usize {
+        self.device(device).line().tx.depth()
+    }
+
+    /// All devices' counters now.
+    pub(crate) fn sample(&self, at: Instant) -> Sample {
+        let up = self.core().devices_up();
+        let device = |device: u8| {
+            let counters = self.counters(device);
+            DeviceSample {
+                tx_bytes: counters.tx_bytes.load(Ordering::Relaxed),
+                rx_bytes: counters.rx_bytes.load(Ordering::Relaxed),
+                ssch: counters.programs.load(Ordering::Relaxed),
+                depth: self.depth(device) as u16,
+                up: up & (1 << device) != 0,
+            }
+        };
+        Sample { at, devices: (0..self.devices.len() as u8).map(device).collect() }
+    }
+
     pub(crate) fn take_segment_ack(&self, device: u8) -> Option<SegmentAck> {
         let state = self.device(device);
         if !self.level2 || !state.ack_due.swap(false, Ordering::AcqRel) {
@@ -389,7 +444,9 @@ impl Shared {
     pub(crate) fn mark_down(&self, device: u8, reason: &DownReason) {
         let state = &self.devices[usize::from(device)];
         let mut known = state.reason.lock().expect("no thread panics while it holds a reason");
-        known.get_or_insert_with(|| reason.clone());
+        // The end that this side asked for.
+        let asked = *reason == DownReason::Closed && state.leaving.load(Ordering::Acquire);
+        known.get_or_insert_with(|| if asked { DownReason::Local } else { reason.clone() });
         state.closed.store(true, Ordering::Release);
     }
 
@@ -636,6 +693,7 @@ impl Shared {
         state.introduce.store(true, Ordering::Relaxed);
         state.damaged.store(0, Ordering::Relaxed);
         state.receiving.store(false, Ordering::Relaxed);
+        state.leaving.store(false, Ordering::Relaxed);
         state.carrying.store(0, Ordering::Relaxed);
         *state.reason.lock().expect("no thread panics while it holds a reason") = None;
         *state.ended.lock().expect("no thread panics while it holds this") = false;

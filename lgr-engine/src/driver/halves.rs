@@ -1,10 +1,13 @@
 //! One side's half of the report: what the link, the guest and the process can tell.
 
+use std::time::Instant;
+
 use isfc::{Engine, Link};
 
 use crate::guest::Guest;
 use crate::report::{
     EngineKind, Environment, Fallback, PerSide, ProcessUsage, QueueLatency, QueueReport, Report, Side,
+    TimelineReport,
 };
 
 /// Processor time used before the relocation began, so that only its own is reported.
@@ -72,6 +75,18 @@ pub(super) fn fill_half(report: &mut Report, side: Side, link: &Link, cpu_s: f64
             state: device.state,
         });
     }
+}
+
+/// Fills in what the devices sent over time, from the first pass on.
+pub(super) fn fill_timeline(report: &mut Report, link: &Link, began: Instant) {
+    let mut timeline = TimelineReport::default();
+    for pair in link.timeline().windows(2).filter(|pair| pair[1].at >= began) {
+        timeline.at_ms.push((pair[1].at - began).as_millis() as u64);
+        let devices = || pair[1].devices.iter().zip(&pair[0].devices);
+        timeline.tx_bytes.push(devices().map(|(now, before)| now.tx_bytes - before.tx_bytes).collect());
+        timeline.depth.push(devices().map(|(now, _)| now.depth).collect());
+    }
+    report.timeline = timeline;
 }
 
 /// Fills in the guest's own account.

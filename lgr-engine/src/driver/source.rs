@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use guest_mem::{PAGE_SIZE, Runs};
 use isfc::{Link, LinkEvent, Region};
 
-use super::halves::{UsageMark, fill_experience, fill_half};
+use super::halves::{UsageMark, fill_experience, fill_half, fill_timeline};
 use super::verify::{Exchange, check_own, offer_manifest};
 use super::{Cancel, LOOK_EVERY, take_record};
 use crate::event::{Event, Observer};
@@ -87,6 +87,9 @@ pub fn relocate(
     let cpu_s = usage.elapsed_s();
     let mut report = run.report(&outcome, &policy, rate_limit);
     fill_half(&mut report, Side::Source, link, cpu_s);
+    if let Some(first) = run.passes.first() {
+        fill_timeline(&mut report, link, first.began);
+    }
     let (run_after, verify) = (run.run_after, run.verify);
     let exchange = Exchange { link, observer, cancel };
     match outcome.runs_on {
@@ -96,6 +99,13 @@ pub fn relocate(
     }
     report.derive_fields();
     report
+}
+
+/// A pass that was sent, or is being sent.
+struct Sent {
+    epoch: u32,
+    pass: Arc<Pass>,
+    began: Instant,
 }
 
 /// The pass that is under way.
@@ -121,7 +131,7 @@ struct Run<'a> {
     clock: Instant,
     feed: Arc<Feed>,
     current: Option<Current>,
-    passes: Vec<(u32, Arc<Pass>)>,
+    passes: Vec<Sent>,
     pending: Runs,
     touched_bytes: u64,
     destination: MemberName,
@@ -250,8 +260,8 @@ impl<'a> Run<'a> {
     }
 
     fn pass_sent(&self, epoch: u64) -> Option<Input> {
-        let (_, pass) = self.passes.last().filter(|(current, _)| u64::from(*current) == epoch)?;
-        Some(Input::PassSent(PassSent { epoch: epoch as u32, totals: pass.totals() }))
+        let sent = self.passes.last().filter(|sent| u64::from(sent.epoch) == epoch)?;
+        Some(Input::PassSent(PassSent { epoch: sent.epoch, totals: sent.pass.totals() }))
     }
 
     fn show_progress(&mut self) {
@@ -361,8 +371,9 @@ impl<'a> Run<'a> {
     fn start_pass(&mut self, number: u32, kind: PassKind, epoch: u32, pass: Pass) {
         let pass = Arc::new(pass);
         let pages = pass.totals().pages;
-        self.current = Some(Current { number, kind, pass: pass.clone(), began: Instant::now() });
-        self.passes.push((epoch, pass.clone()));
+        let began = Instant::now();
+        self.current = Some(Current { number, kind, pass: pass.clone(), began });
+        self.passes.push(Sent { epoch, pass: pass.clone(), began });
         self.feed.begin(pass.clone());
         self.link.kick(pass.totals().transfers as usize);
         self.observer.event(Event::PassStarted { number, kind, pages });
@@ -425,12 +436,13 @@ impl<'a> Run<'a> {
         }
         report.passes = outcome.passes.iter().map(|done| self.pass_report(done)).collect();
         report.bytes_logical = Some(report.passes.iter().map(|pass| pass.bytes).sum());
-        report.bytes_wire = Some(self.passes.iter().map(|(_, pass)| pass.wire_bytes()).sum());
+        report.bytes_wire = Some(self.passes.iter().map(|sent| sent.pass.wire_bytes()).sum());
         report
     }
 
     fn pass_report(&self, done: &crate::source::PassDone) -> PassReport {
-        let sent = self.passes.iter().find(|(epoch, _)| *epoch == done.epoch).map(|(_, pass)| pass);
+        let sent = self.passes.iter().find(|sent| sent.epoch == done.epoch);
+        let first = self.passes.first().map(|sent| sent.began);
         let seconds = done.window.as_secs_f64();
         let rate = (done.dirty_pages_after * PAGE_SIZE as u64) as f64 / seconds.max(1e-9);
         let tells_rate = done.pages >= RATE_PAGES_MIN && seconds > 0.0;
@@ -438,13 +450,14 @@ impl<'a> Run<'a> {
             number: done.number,
             kind: done.kind,
             pages: done.pages,
-            zero_pages: sent.map_or(0, |pass| pass.zero_pages()),
+            zero_pages: sent.map_or(0, |sent| sent.pass.zero_pages()),
             bytes: done.pages * PAGE_SIZE as u64,
-            wire_bytes: sent.map_or(0, |pass| pass.wire_bytes()),
+            wire_bytes: sent.map_or(0, |sent| sent.pass.wire_bytes()),
             ms: ms(done.duration),
             dirty_pages_after: done.dirty_pages_after,
             dirty_rate_bytes_per_s: tells_rate.then_some(rate as u64),
             repeated: done.repeated,
+            began_ms: sent.zip(first).map(|(sent, first)| ms(sent.began - first)),
         }
     }
 }

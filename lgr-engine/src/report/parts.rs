@@ -270,6 +270,21 @@ pub struct PassReport {
     pub dirty_rate_bytes_per_s: Option<u64>,
     /// The barrier found a difference, so its pages were sent again.
     pub repeated: bool,
+    /// When it began, in ms since the first pass began; `null` in reports of older programs.
+    #[serde(default)]
+    pub began_ms: Option<f64>,
+}
+
+/// What the source's device queues did over time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TimelineReport {
+    /// When each sample was taken, in ms since the first pass began. At most 256; the longer the move, the
+    /// farther apart.
+    pub at_ms: Vec<u64>,
+    /// Bytes sent since the sample before, headers included: for each sample, by device number.
+    pub tx_bytes: Vec<Vec<u64>>,
+    /// Segments under way at that instant: for each sample, by device number.
+    pub depth: Vec<Vec<u16>>,
 }
 
 /// Counters of one device queue, seen from one side.

@@ -30,6 +30,7 @@ fn pass(
         dirty_pages_after,
         dirty_rate_bytes_per_s: (pages > 300).then_some(300_000_000),
         repeated: number == 2,
+        began_ms: Some(ms * f64::from(number - 1)),
     }
 }
 

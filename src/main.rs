@@ -15,6 +15,7 @@ mod signals;
 mod simulate;
 mod summary;
 mod table;
+mod trace;
 mod units;
 
 use std::process::ExitCode;

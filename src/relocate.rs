@@ -24,7 +24,7 @@ use crate::options::{
     GuestArgs, LimitArgs, MemberArgs, ProgressArg, as_text_if_given, member_name, named, seconds,
 };
 use crate::progress::complain;
-use crate::{launcher, output, progress, signals};
+use crate::{launcher, output, progress, signals, trace};
 
 /// Options of `lgr relocate`.
 #[derive(Args, Clone, Debug, Serialize)]
@@ -85,6 +85,11 @@ pub(crate) struct RelocateArgs {
     #[serde(skip)]
     pub(crate) islink: bool,
 
+    /// Write a JSON line for each pass, and for each batch of channel programs of a queue, to this file
+    #[arg(long, conflicts_with = "runs", value_name = "FILE")]
+    #[serde(skip)]
+    pub(crate) trace: Option<PathBuf>,
+
     /// Write the report to this file, as JSON (an array with --runs)
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
@@ -121,6 +126,7 @@ pub(crate) fn run(args: &RelocateArgs) -> anyhow::Result<ExitCode> {
         return launcher::run(args, &cancel, &*observer);
     };
     args.common.check_address(address)?;
+    trace::start(args.trace.as_deref())?;
     let report = move_to(address, args, &cancel, &*observer)?;
     deliver(&report, args, &*observer)?;
     Ok(exit_code(&report))

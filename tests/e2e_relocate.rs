@@ -305,3 +305,21 @@ fn the_link_shows_its_devices_when_asked_and_the_report_has_their_timeline() {
         report.passes.is_sorted_by(|a, b| a.began_ms <= b.began_ms) && report.passes[0].began_ms == Some(0.0)
     );
 }
+
+#[test]
+fn a_trace_has_a_span_for_each_pass_and_for_what_each_queue_carried() {
+    let trial = Trial::new();
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("trace.json");
+    let (ended, report) = trial.relocate(&format!("{BRIEF} --memory 32M --trace {}", path.display()));
+    assert_moved_whole(&ended, &report);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let spans: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["span"].clone())
+        .collect();
+    let named = |name: &'static str| spans.iter().filter(move |span| span["name"] == name);
+    assert_eq!(named("pass").count(), report.passes.len(), "{text}");
+    let carried: u64 = named("programs").map(|span| span["bytes"].as_u64().unwrap()).sum();
+    assert_eq!(Some(carried), report.bytes_wire, "{text}");
+}

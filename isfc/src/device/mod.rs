@@ -3,6 +3,7 @@
 //! A device has two halves without I/O of their own, [`TxHalf`] and [`RxHalf`]. The io_uring engine
 //! drives both from one thread and one ring; the blocking engine gives each a thread.
 
+mod batch;
 pub(crate) mod blocking;
 mod receiver;
 mod subchannel;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use batch::Batch;
 pub(crate) use receiver::{Complete, Incoming, Placement, Receiver};
 pub(crate) use transmitter::{InFlight, Transmitter};
 
@@ -59,6 +61,7 @@ pub(crate) struct TxHalf {
     held_until: Option<Instant>,
     /// The last frame takes the device out of the link.
     says_goodbye: bool,
+    batch: Batch,
     last_tx: Instant,
     /// When the frame in flight last moved.
     progress: Instant,
@@ -74,6 +77,7 @@ impl TxHalf {
             transfer: Transfer::new(),
             held_until: None,
             says_goodbye: false,
+            batch: Batch::new(device),
             last_tx: now,
             progress: now,
         }
@@ -104,6 +108,9 @@ impl TxHalf {
         } else if self.link.has_credit(self.device) {
             self.load_work(now);
         }
+        if self.tx.is_idle() && self.held_until.is_none() {
+            self.batch.end();
+        }
         self.progress = now;
     }
 
@@ -114,6 +121,7 @@ impl TxHalf {
             let Transfer { epoch, tag, .. } = self.transfer;
             self.number(Content::Transfer { epoch, tag }, now);
             self.link.count_program(self.device, true);
+            self.batch.begin();
             let link = &self.link;
             let region = link.region(self.transfer.region).expect("a source sends from registered regions");
             self.tx.load_transfer(&self.transfer, region, link.shares);
@@ -183,6 +191,9 @@ impl TxHalf {
         };
         self.last_tx = now;
         add(&counters.tx_frames, 1);
+        if matches!(frame, InFlight::Transfer { .. }) {
+            self.batch.add(len_bytes);
+        }
         if let (InFlight::Transfer { epoch, tag }, Some(source)) = (frame, self.link.source()) {
             add(&counters.transfers_tx, 1);
             source.sent(self.device, epoch, tag, len_bytes);

@@ -114,6 +114,8 @@ struct Current {
     kind: PassKind,
     pass: Arc<Pass>,
     began: Instant,
+    /// Closed when the pass is over.
+    _span: tracing::Span,
 }
 
 struct Run<'a> {
@@ -372,7 +374,8 @@ impl<'a> Run<'a> {
         let pass = Arc::new(pass);
         let pages = pass.totals().pages;
         let began = Instant::now();
-        self.current = Some(Current { number, kind, pass: pass.clone(), began });
+        let span = tracing::info_span!(target: "lgr", "pass", number, kind = kind.name(), pages);
+        self.current = Some(Current { number, kind, pass: pass.clone(), began, _span: span });
         self.passes.push(Sent { epoch, pass: pass.clone(), began });
         self.feed.begin(pass.clone());
         self.link.kick(pass.totals().transfers as usize);
@@ -380,7 +383,7 @@ impl<'a> Run<'a> {
     }
 
     fn finish_pass(&mut self) {
-        if let Some(Current { number, kind, pass, began }) = self.current.take() {
+        if let Some(Current { number, kind, pass, began, .. }) = self.current.take() {
             let ms = ms(began.elapsed());
             self.observer.event(Event::PassDone { number, kind, pages: pass.totals().pages, ms });
         }

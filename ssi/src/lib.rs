@@ -1,0 +1,8 @@
+//! SSI, the cluster: up to four members that are of one mind about who may touch what.
+//!
+//! Everything that decides has no I/O: parsers give typed values, cores take `(now, input)` and give effects. Two drivers
+//! run the same cores: real members, and the simulator.
+
+mod name;
+
+pub use name::{ClusterName, MEMBERS_MAX, NameError, Slot, SystemName, UserId, VolumeLabel};

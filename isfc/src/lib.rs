@@ -5,6 +5,8 @@
 //! - **placed transfers**: write these bytes at this offset of the peer's region, as an RDMA write
 //!   does ([`TransferSource`], [`TransferSink`]).
 //!
+//! On the sockets stand the named endpoints of [`socket`], which tell a sender what became of each message.
+//!
 //! ```text
 //!        member A                                              member B
 //!  ┌──────────────────┐   device 0   io_uring ═══════ io_uring   ┌──────────────────┐
@@ -34,6 +36,7 @@ mod listener;
 mod medium;
 mod region;
 mod rejoin;
+pub mod socket;
 mod transfer;
 pub mod write_rule;
 

@@ -6,7 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use isfc::link::Priority;
 use isfc::socket::{
@@ -54,6 +54,8 @@ struct Side {
     settled: BTreeMap<EndpointId, MessageId>,
     /// For each name the last message of the peer that was taken.
     last_taken: [Option<u64>; NAMES.len()],
+    /// Endpoints that were told to wait for [`Effect::Sendable`].
+    blocked: BTreeSet<EndpointId>,
     effects: Vec<Effect>,
 }
 
@@ -66,6 +68,7 @@ impl Side {
             sent: Vec::new(),
             settled: BTreeMap::new(),
             last_taken: Default::default(),
+            blocked: BTreeSet::new(),
             effects: Vec::new(),
         }
     }
@@ -87,10 +90,18 @@ impl Side {
     }
 
     fn send(&mut self, endpoint: usize) -> Result<(), SendError> {
-        let Open { id, name, .. } = self.endpoints[endpoint];
+        let Open { id: from, name, .. } = self.endpoints[endpoint];
         let body = (self.sent.len() as u64).to_le_bytes();
         let mut effects = Vec::new();
-        let id = self.core.send(id, &body, &mut effects)?;
+        let outcome = self.core.send(from, &body, &mut effects);
+        if outcome == Err(SendError::WouldBlock) {
+            self.blocked.insert(from);
+        }
+        assert!(
+            outcome == Err(SendError::WouldBlock) || !self.blocked.contains(&from),
+            "a sender that waits was not told that {outcome:?} became possible"
+        );
+        let id = outcome?;
         assert!(self.sent.last().is_none_or(|last| last.id < id), "message ids grow");
         self.sent.push(Sent { name, id, receipt: None, taken: 0 });
         self.effects.extend(effects);
@@ -100,6 +111,9 @@ impl Side {
     /// Puts what the core said into the books.
     fn settle(&mut self) {
         for effect in std::mem::take(&mut self.effects) {
+            if let Effect::Sendable(endpoint) = effect {
+                self.blocked.remove(&endpoint);
+            }
             let Effect::Settled(endpoint, id, receipt) = effect else { continue };
             let number =
                 self.sent.binary_search_by_key(&id, |sent| sent.id).expect("a message that was sent");

@@ -338,9 +338,9 @@ impl World {
 fn run(seed: u64) -> BTreeMap<String, u64> {
     let mut world = World::new(seed);
     (0..2).for_each(|side| world.relink(side));
-    for name in 0..NAMES.len() {
+    for (name, priority) in PRIORITIES.into_iter().enumerate() {
         let window = 1 + world.dice.roll(4) as u16;
-        world.sides.iter_mut().for_each(|side| side.open(name, PRIORITIES[name], window));
+        world.sides.iter_mut().for_each(|side| side.open(name, priority, window));
     }
     for _ in 0..100 + world.dice.roll(600) {
         world.step(true);

@@ -268,9 +268,13 @@ impl Core {
         self.up
     }
 
-    /// Is the peer's endpoint of the same name and priority known to be open?
+    /// Is the peer's endpoint of the same name and priority known to be open, and the peer ready for messages to it?
     pub fn peer_has(&self, id: EndpointId) -> bool {
-        self.endpoints.get(&id).is_some_and(|local| self.lanes[local.priority as usize].has(&local.name))
+        let there = |local: &Local| {
+            let lane = &self.lanes[local.priority as usize];
+            lane.ready && lane.has(&local.name)
+        };
+        self.endpoints.get(&id).is_some_and(there)
     }
 
     /// The peer's instance once it has told it on this link: the same as on an earlier link if it is the same hub.

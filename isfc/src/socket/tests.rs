@@ -102,10 +102,19 @@ fn nothing_is_sent_before_the_peer_has_told_its_endpoints() {
     let here = near.open("LGR", 4);
     assert_eq!(near.send(here, b"x"), Err(SendError::WouldBlock));
     assert_eq!(near.core.peer_instance(), None);
+    near.hear(&PeerMessage::Open { name: named("LGR"), incarnation: 1, window: 1 }).unwrap();
+    near.hear(&PeerMessage::Close { name: named("LGR"), incarnation: 1, number: 0 }).unwrap();
+    near.hear(&PeerMessage::Open { name: named("LGR"), incarnation: 2, window: 1 }).unwrap();
+    assert_eq!(near.send(here, b"x"), Err(SendError::WouldBlock));
+    assert!(!near.core.peer_has(here));
     near.effects.clear();
     near.hear(&PeerMessage::Ready { instance: 7 }).unwrap();
     assert_eq!(near.effects, [Effect::Sendable(here)]);
     assert_eq!(near.core.peer_instance(), Some(7));
+    assert!(near.core.peer_has(here) && near.send(here, b"x").is_ok());
+    near.outgoing();
+    near.hear(&PeerMessage::Close { name: named("LGR"), incarnation: 2, number: 1 }).unwrap();
+    assert_eq!(near.receipts().len(), 1);
     let message = near.send(here, b"x").unwrap();
     assert_eq!(near.receipts(), [(here, message, Receipt::Refused(Refusal::NoSuchEndpoint))]);
 }

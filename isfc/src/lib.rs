@@ -5,6 +5,8 @@
 //! - **placed transfers**: write these bytes at this offset of the peer's region, as an RDMA write
 //!   does ([`TransferSource`], [`TransferSink`]).
 //!
+//! On the sockets stand the named endpoints of [`socket`], which tell a sender what became of each message.
+//!
 //! ```text
 //!        member A                                              member B
 //!  ┌──────────────────┐   device 0   io_uring ═══════ io_uring   ┌──────────────────┐
@@ -36,6 +38,7 @@ mod medium;
 mod region;
 mod rejoin;
 mod slice;
+pub mod socket;
 pub mod timeline;
 mod transfer;
 pub mod write_rule;

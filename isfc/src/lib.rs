@@ -28,6 +28,9 @@ pub mod ctc;
 mod device;
 pub mod ficon;
 pub mod frame;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hello;
 pub mod link;
 mod listener;

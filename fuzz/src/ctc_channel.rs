@@ -9,8 +9,8 @@ use isfc::ctc::{
     StartError,
 };
 
-use crate::choices::Choices;
-use crate::ctc_adapter::{code, hostile_frame};
+use super::choices::Choices;
+use super::ctc_adapter::{code, hostile_frame};
 
 /// A Write's payload on its way: how many bytes came, and how many its program wrote.
 type Payload = (u32, u64);

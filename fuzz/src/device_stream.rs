@@ -13,7 +13,7 @@ use isfc::fuzzing::{Conditions, LoneDevice};
 use isfc::link::{CREDIT_MAX, PATIENCE};
 use isfc::{DownReason, LinkEvent, SocketId};
 
-use crate::choices::Choices;
+use super::choices::Choices;
 use caller::{Memory, Pages, Sink};
 use frames::Frame;
 

@@ -12,4 +12,6 @@ pub fn run(bytes: &[u8]) {
     assert!((0..layout.channels).all(|channel| channels.contains(&channel)), "a channel without a device");
     assert!(channels.iter().all(|channel| *channel < layout.channels));
     assert_eq!(layout.to_string().parse(), Ok(layout));
+    let (_, rest) = text.rsplit_once(':').unwrap();
+    assert!(rest.matches("km").count() <= usize::from(rest.contains('@')), "a unit where none belongs");
 }

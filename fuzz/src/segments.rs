@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use isfc::link::{Arrival, CREDIT_MAX, Content, PATIENCE, RxSegments, SegmentAck, Settled, TxSegments};
 
-use crate::choices::Choices;
+use super::choices::Choices;
 
 pub fn run(bytes: &[u8]) {
     let mut choices = Choices(bytes);

@@ -7,9 +7,9 @@ use isfc::frame::{
 use xxhash_rust::xxh3::xxh3_64;
 use zerocopy::IntoBytes;
 
+use super::super::choices::Choices;
+use super::super::frame_header::sealed;
 use super::caller::REGION_LEN_BYTES;
-use crate::choices::Choices;
-use crate::frame_header::sealed;
 
 /// A frame before it goes out.
 pub struct Frame {

@@ -21,6 +21,7 @@ fn fuzz_dir() -> PathBuf {
 
 #[test]
 fn every_target_runs_through_its_corpus_without_a_finding() {
+    let mut findings = Vec::new();
     for (name, target) in targets::TARGETS {
         let files = fs::read_dir(fuzz_dir().join("corpus").join(name)).unwrap();
         let mut paths: Vec<_> = files.map(|file| file.unwrap().path()).collect();
@@ -29,8 +30,9 @@ fn every_target_runs_through_its_corpus_without_a_finding() {
         for path in &paths {
             let bytes = fs::read(path).unwrap();
             total_bytes += bytes.len();
-            let clean = std::panic::catch_unwind(|| target(&bytes)).is_ok();
-            assert!(clean, "{name}: {} breaks an invariant", path.display());
+            if std::panic::catch_unwind(|| target(&bytes)).is_err() {
+                findings.push(path.clone());
+            }
         }
         println!("{name}: {} inputs, {total_bytes} bytes", paths.len());
         assert!(

@@ -40,6 +40,7 @@ fn every_target_runs_through_its_corpus_without_a_finding() {
             "{name}: too much or nothing"
         );
     }
+    assert!(findings.is_empty(), "these break an invariant: {findings:#?}");
 }
 
 #[test]

@@ -28,6 +28,8 @@ fn main() {
         "extents",
         vec![[&[0xFF; 16][..], extents[0].to_wire().as_bytes(), extents[1].to_wire().as_bytes()].concat()],
     );
+    // Segments 10 and 73 arrive, then 9: the oldest that an acknowledgement speaks of.
+    write("segments", vec![vec![1, 2, 9, 2, 62, 1, 65, 4, 0]]);
     let layouts = ["ficon8s:4x4", "ficon-express4:1x12@10km", "FICON Express16S+:2x8@100"];
     write("layout", layouts.map(Vec::from).into());
     let addresses = ["tcp:127.0.0.1:7000", "[::1]:80", "unix:/tmp/a", "shm:/tmp/b", "rdma:/x:1", "tcp"];

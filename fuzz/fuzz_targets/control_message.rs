@@ -1,17 +1,3 @@
-//! A control message from the other member.
 #![no_main]
 
-use lgr_engine::message::{Message, STRETCHES_MAX};
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|bytes: &[u8]| {
-    let Ok(message) = Message::decode(bytes) else { return };
-    if let Message::Offer(offer) = &message {
-        assert!(offer.stretches.len() <= STRETCHES_MAX);
-        let pages = offer.storage_len_bytes / 4096;
-        assert!(offer.stretches.iter().all(|(start, count)| start + count <= pages));
-    }
-    // Texts are made safe to print when they are read, so the second reading is the one that stays.
-    let read_again = Message::decode(&message.encode()).unwrap();
-    assert_eq!(Message::decode(&read_again.encode()), Ok(read_again));
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| lgr_fuzz::control_message::run(bytes));

@@ -1,12 +1,3 @@
-//! A batch of the manifest that the moved guest's memory is compared with.
 #![no_main]
 
-use guest_mem::{BATCH_PAGES_MAX, ManifestBatch};
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|bytes: &[u8]| {
-    if let Ok(batch) = ManifestBatch::decode(bytes) {
-        assert!((1..=u64::from(BATCH_PAGES_MAX)).contains(&batch.run.pages.get()));
-        assert_eq!(batch.encode(), bytes);
-    }
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| lgr_fuzz::manifest_batch::run(bytes));

@@ -30,6 +30,9 @@ pub mod ctc;
 mod device;
 pub mod ficon;
 pub mod frame;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hello;
 pub mod islink;
 pub mod link;

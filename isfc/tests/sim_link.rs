@@ -2,7 +2,8 @@
 //! doubled, held back and overtaken, devices die and come back. Messages of every socket arrive once and in order,
 //! transfers arrive, and both ends come to rest.
 //!
-//! `LGR_LINK_SIM_SEED=n` replays one seed; `LGR_LINK_SIM_SEEDS=n` runs so many (100,000 in a release build).
+//! `LGR_LINK_SIM_SEED=n` replays one seed; `LGR_LINK_SIM_SEEDS=n` runs so many (100,000 in a release build), from
+//! `LGR_LINK_SIM_FIRST=n` on.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
@@ -223,11 +224,12 @@ fn nothing_is_lost_or_doubled_for_any_seed() {
         return run(seed);
     }
     let seeds = number("LGR_LINK_SIM_SEEDS").unwrap_or(if cfg!(debug_assertions) { 2_000 } else { 100_000 });
-    for seed in 0..seeds {
+    let first = number("LGR_LINK_SIM_FIRST").unwrap_or(0);
+    for seed in first..first + seeds {
         if let Err(cause) = std::panic::catch_unwind(|| run(seed)) {
             println!("replay: LGR_LINK_SIM_SEED={seed} cargo test --release -p isfc --test sim_link");
             std::panic::resume_unwind(cause);
         }
     }
-    println!("{seeds} seeds");
+    println!("{seeds} seeds from {first}");
 }

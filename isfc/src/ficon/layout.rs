@@ -90,7 +90,9 @@ impl FromStr for Layout {
         let (generation, rest) = text.rsplit_once(':').ok_or_else(form)?;
         let (counts, distance) = rest.split_once('@').unwrap_or((rest, "0"));
         let (channels, each) = counts.split_once('x').ok_or_else(form)?;
-        let number = |part: &str| part.trim_end_matches("km").parse::<u32>().map_err(|_| form());
+        let distance = distance.strip_suffix("km").unwrap_or(distance);
+        let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        let number = |part: &str| part.parse::<u32>().ok().filter(|_| digits(part)).ok_or_else(form);
         let (channels, each, distance_km) = (number(channels)?, number(each)?, number(distance)?);
         let generation = generation.parse().map_err(LayoutError::Generation)?;
         Self::new(generation, channels, channels.saturating_mul(each), distance_km)
@@ -106,6 +108,7 @@ mod tests {
         for text in ["ficon-express8s:4x4", "ficon-express4:1x12", "ficon-express16s+:2x8@100"] {
             assert_eq!(text.parse::<Layout>().unwrap().to_string(), text);
         }
+        assert_eq!("ficon4:1x1@10km".parse(), "ficon4:1x1@10".parse::<Layout>());
         let four: Layout = "ficon8s:4x4".parse().unwrap();
         assert_eq!((0..16).map(|device| four.channel(device)).collect::<Vec<_>>()[2..6], [0, 0, 1, 1]);
     }
@@ -122,6 +125,9 @@ mod tests {
             "x:1x1",
             "ficon4:1x1@301",
             "ficon4:99999x99999",
+            "ficon8s:4kmx4",
+            "ficon8s:4x4@10kmkm",
+            "ficon8s:+4x4",
         ];
         for text in texts {
             assert!(text.parse::<Layout>().is_err(), "{text}");

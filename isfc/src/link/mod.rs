@@ -25,8 +25,7 @@ pub use self::core::{Core, CoreError, Effect, Outgoing, Priority, SOCKETS_MAX, S
 pub use self::segments::{
     Arrival, CREDIT_MAX, Content, PATIENCE, RxSegments, SegmentAck, Settled, TxSegments,
 };
-pub(crate) use self::shared::Shared;
-use self::shared::{DeviceState, Setup};
+pub(crate) use self::shared::{DeviceState, Setup, Shared};
 use crate::counters::DeviceCounters;
 use crate::device::{blocking, uring};
 use crate::hello::DEVICES_MAX;

@@ -192,7 +192,8 @@ impl RxSegments {
             }
             Some(highest) => self.mark(segment, highest),
         };
-        self.unacknowledged += 1;
+        // A peer that takes nothing leaves any number of them unacknowledged.
+        self.unacknowledged = self.unacknowledged.saturating_add(1);
         gap || self.unacknowledged >= ACK_EVERY
     }
 
@@ -293,6 +294,16 @@ mod tests {
         assert_eq!(rx.classify(2), Arrival::Fresh);
         assert_eq!(rx.classify(65533), Arrival::Fresh);
         assert_eq!(rx.classify(60000), Arrival::Again, "so old that it was sent again");
+    }
+
+    #[test]
+    fn a_peer_that_never_takes_an_acknowledgement_is_no_arithmetic_error() {
+        let mut rx = RxSegments::default();
+        for segment in 0..=u32::from(u16::MAX) + 1 {
+            rx.arrived(segment as u16);
+        }
+        assert!(rx.is_due());
+        assert_eq!(rx.acknowledge(16).map(|ack| ack.highest), Some(0));
     }
 
     #[test]

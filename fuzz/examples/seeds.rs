@@ -1,0 +1,168 @@
+//! Writes a few real frames, messages and texts into the corpus, for a fuzzer that starts from nothing:
+//! `cargo +nightly run --example seeds`.
+
+use std::fs;
+use std::path::Path;
+
+use guest_mem::{
+    ContentMix, ManifestBatch, PAGE_SIZE, Run, Storage, StorageOptions, WorkloadGuest, WorkloadOptions,
+};
+use isfc::ctc::{Adapter, Effect, Identity, Request, Role};
+use isfc::frame::{Extent, ExtentClass, FLAG_DIGEST, FrameKind, Header, IDX_LEN_BYTES};
+use isfc::hello::{Agreement, FEATURES, Offer, Refusal, VERSIONS, Welcome};
+use lgr_engine::message::{self, Message, PassEnd, PassTotals};
+use lgr_engine::owner::{GuestName, MemberName, OwnerVolume};
+use lgr_engine::report::{FinishCode, PassKind};
+use zerocopy::IntoBytes;
+
+fn main() {
+    write("frame_header", headers());
+    write("hello", hellos());
+    write("ctc_frame", ctc_frames());
+    write("control_message", messages());
+    write("owner_record", vec![owner_record()]);
+    write("manifest_batch", vec![manifest_batch()]);
+    write("guest_state", vec![guest_state()]);
+    let extents = [extent(0x1000, 0x2000, ExtentClass::Raw), extent(0x3000, 0x1000, ExtentClass::Zero)];
+    write(
+        "extents",
+        vec![[&[0xFF; 16][..], extents[0].to_wire().as_bytes(), extents[1].to_wire().as_bytes()].concat()],
+    );
+    // Segments 10 and 73 arrive, then 9: the oldest that an acknowledgement speaks of.
+    write("segments", vec![vec![1, 2, 9, 2, 62, 1, 65, 4, 0]]);
+    let layouts = ["ficon8s:4x4", "ficon-express4:1x12@10km", "FICON Express16S+:2x8@100"];
+    write("layout", layouts.map(Vec::from).into());
+    let addresses = ["tcp:127.0.0.1:7000", "[::1]:80", "unix:/tmp/a", "shm:/tmp/b", "rdma:/x:1", "tcp"];
+    write("address", addresses.map(Vec::from).into());
+}
+
+fn write(target: &str, seeds: Vec<Vec<u8>>) {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    fs::create_dir_all(&dir).unwrap();
+    for (number, seed) in seeds.iter().enumerate() {
+        fs::write(dir.join(format!("seed-{number}")), seed).unwrap();
+    }
+}
+
+fn extent(offset_bytes: u64, len_bytes: u32, class: ExtentClass) -> Extent {
+    Extent { offset_bytes, len_bytes, class }
+}
+
+fn headers() -> Vec<Vec<u8>> {
+    let bare = |kind| Header::new(kind, 5);
+    let transfer = Header {
+        flags: FLAG_DIGEST,
+        body_len_bytes: 0x2010,
+        sequence: 7,
+        epoch: 3,
+        extents: 2,
+        first_extent: extent(0x1000, 0x2000, ExtentClass::Raw).to_wire(),
+        ..bare(FrameKind::Transfer)
+    };
+    let all = [
+        transfer,
+        Header { body_len_bytes: 9, socket: 3, ..bare(FrameKind::Message) },
+        Header { socket: 3, sequence: 8, ..bare(FrameKind::Ack) },
+        Header { sequence: 99, digest: 0xFFFF, extents: 16, ..bare(FrameKind::SegmentAck) },
+        Header { body_len_bytes: IDX_LEN_BYTES as u64, segment: 1, ..bare(FrameKind::Idx) },
+        bare(FrameKind::Ping),
+        bare(FrameKind::Dvx),
+    ];
+    all.map(|header| header.encode().to_vec()).into()
+}
+
+fn hellos() -> Vec<Vec<u8>> {
+    let offer = Offer {
+        versions: VERSIONS,
+        features: FEATURES,
+        device: 2,
+        devices: 4,
+        shared_regions: 1,
+        link_id: 9,
+        resume: false,
+    };
+    let answers = [Ok(Agreement { version: 2, features: 1 }), Err(Refusal::Version), Err(Refusal::Busy)];
+    let back = Offer { resume: true, shared_regions: 0, ..offer };
+    let mut all = vec![offer.to_hello().as_bytes().to_vec(), back.to_hello().as_bytes().to_vec()];
+    all.extend(answers.map(|answer| [offer.to_hello().as_bytes(), Welcome::new(answer).as_bytes()].concat()));
+    all
+}
+
+fn ctc_frames() -> Vec<Vec<u8>> {
+    let mut adapter = Adapter::new(Identity::default());
+    let mut effects = Vec::new();
+    adapter.connected(Role::Winner, &mut effects);
+    for code in [0x03, 0xE3, 0x01, 0x02, 0x81, 0x14] {
+        let request = Request { code, count_bytes: 4096, chained: false, data: Default::default() };
+        adapter.command(request, &mut effects).unwrap();
+        adapter.status_cleared(&mut effects);
+    }
+    adapter.reset(isfc::ctc::Reset::Clear, &mut effects);
+    let frames = effects.iter().filter_map(|effect| match effect {
+        Effect::Transmit(frame, _) => Some(frame.encode().to_vec()),
+        _ => None,
+    });
+    frames.collect()
+}
+
+fn messages() -> Vec<Vec<u8>> {
+    let totals = PassTotals { transfers: 5, pages: 6, digest: 7 };
+    let offer = message::Offer {
+        guest: GuestName::new("LINUX1").unwrap(),
+        source: MemberName::new("MEMBERA").unwrap(),
+        storage_len_bytes: 1 << 30,
+        touched_len_bytes: 3 * PAGE_SIZE as u64,
+        page_size_bytes: PAGE_SIZE as u32,
+        backing: 1,
+        verify: true,
+        run_after_ms: 100,
+        owner_epoch: 4,
+        owner_nonce: 5,
+        stretches: vec![(0, 2), (9, 1)],
+    };
+    let all = [
+        Message::Offer(offer),
+        Message::PassEnd(PassEnd { epoch: 4, pass: 2, kind: PassKind::First, commit: false, totals }),
+        Message::State(vec![1, 2, 3]),
+        Message::Cancel(FinishCode::Cancelled, "because".to_owned()),
+        Message::Manifest(3, manifest_batch()),
+        Message::ManifestEnd(4),
+        Message::Accepted(MemberName::new("MEMBERB").unwrap()),
+        Message::Refused("no room".to_owned()),
+        Message::PassOk(4, totals),
+        Message::PassBad { epoch: 4, totals, damaged: 1 },
+        Message::Resumed { owner_epoch: 5, commit_ns: 6, resume_ns: 7 },
+        Message::NotOwner,
+        Message::Failed("it broke".to_owned()),
+        Message::ReadyToVerify,
+        Message::ManifestTaken(3),
+        Message::Report(b"{}".to_vec()),
+    ];
+    all.iter().map(Message::encode).collect()
+}
+
+fn manifest_batch() -> Vec<u8> {
+    ManifestBatch { run: Run::new(3, 2), versions: vec![1, 2], hashes: vec![3, 4] }.encode()
+}
+
+fn owner_record() -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let volume = OwnerVolume::open(dir.path()).unwrap();
+    let guest = GuestName::new("LINUX1").unwrap();
+    volume.create(guest, MemberName::new("MEMBERA").unwrap()).unwrap();
+    fs::read(volume.path(guest)).unwrap()
+}
+
+fn guest_state() -> Vec<u8> {
+    let storage = std::sync::Arc::new(Storage::create(&StorageOptions::small(4 << 20)).unwrap());
+    let options = WorkloadOptions {
+        pattern: "uniform".parse().unwrap(),
+        dirty_rate_bytes_per_s: 1 << 20,
+        working_set_bytes: Some(1 << 20),
+        touched_bytes: 2 << 20,
+        content: ContentMix::Realistic,
+        seed: 11,
+        vcpus: 2,
+    };
+    WorkloadGuest::new(storage, options, None).unwrap().save_state().unwrap()
+}

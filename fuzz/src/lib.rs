@@ -1,0 +1,41 @@
+//! What each fuzz target does with its bytes. The fuzzer runs it on bytes it thinks of, `tests/fuzz_corpus.rs` of the
+//! workspace on those in `corpus`, which needs no nightly toolchain.
+
+pub mod address;
+pub mod choices;
+pub mod control_message;
+pub mod ctc_adapter;
+pub mod ctc_channel;
+pub mod ctc_frame;
+pub mod device_stream;
+pub mod extents;
+pub mod frame_header;
+pub mod guest_state;
+pub mod hello;
+pub mod layout;
+pub mod manifest_batch;
+pub mod owner_record;
+pub mod segments;
+pub mod socket_message;
+
+/// Takes any bytes; panics if an invariant does not hold.
+pub type Target = fn(&[u8]);
+
+/// All targets by name.
+pub const TARGETS: [(&str, Target); 15] = [
+    ("address", address::run),
+    ("control_message", control_message::run),
+    ("ctc_adapter", ctc_adapter::run),
+    ("ctc_channel", ctc_channel::run),
+    ("ctc_frame", ctc_frame::run),
+    ("device_stream", device_stream::run),
+    ("extents", extents::run),
+    ("frame_header", frame_header::run),
+    ("guest_state", guest_state::run),
+    ("hello", hello::run),
+    ("layout", layout::run),
+    ("manifest_batch", manifest_batch::run),
+    ("owner_record", owner_record::run),
+    ("segments", segments::run),
+    ("socket_message", socket_message::run),
+];

@@ -21,7 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const MEDIA: [Medium; 2] = [Medium::Tcp, Medium::Unix];
 
 fn links(medium: Medium, queues: usize) -> (Arc<Link>, Arc<Link>) {
-    let dir = tempfile::tempdir().unwrap();
+    links_in(&tempfile::tempdir().unwrap(), medium, queues)
+}
+
+/// Links whose devices come back as long as the directory is there.
+fn links_in(dir: &tempfile::TempDir, medium: Medium, queues: usize) -> (Arc<Link>, Arc<Link>) {
     let address = match medium {
         Medium::Tcp => "tcp:127.0.0.1:0".parse().unwrap(),
         _ => Address::Unix(dir.path().join("link")),
@@ -29,9 +33,9 @@ fn links(medium: Medium, queues: usize) -> (Arc<Link>, Arc<Link>) {
     let listener = Listener::bind(&address).unwrap();
     let target = listener.address().clone();
     std::thread::scope(|scope| {
-        let taken = scope.spawn(|| listener.accept(Some(PATIENCE), &|| false, &|why| panic!("{why}")));
-        let called = isfc::connect(&target, queues, &[]).unwrap();
-        let taken = taken.join().unwrap().unwrap();
+        let called = scope.spawn(|| isfc::connect(&target, queues, &[]).unwrap());
+        let taken = listener.accept(Some(PATIENCE), &|| false, &|why| panic!("{why}")).unwrap();
+        let (called, taken) = (called.join().unwrap(), taken.rejoin_through(listener));
         let start = |end| Arc::new(Link::start(end, LinkOptions::default()).unwrap());
         (start(called), start(taken))
     })
@@ -39,7 +43,10 @@ fn links(medium: Medium, queues: usize) -> (Arc<Link>, Arc<Link>) {
 
 /// Two hubs over a link.
 fn hubs(medium: Medium, queues: usize) -> (Hub, Hub) {
-    let (near_link, far_link) = links(medium, queues);
+    hubs_over(links(medium, queues))
+}
+
+fn hubs_over((near_link, far_link): (Arc<Link>, Arc<Link>)) -> (Hub, Hub) {
     let (near, far) = (Hub::new().unwrap(), Hub::new().unwrap());
     near.attach(near_link).unwrap();
     far.attach(far_link).unwrap();
@@ -273,7 +280,8 @@ fn ten_thousand_messages_on_three_endpoints_arrive_once_while_devices_are_cut() 
     const DEVICES: u8 = 4;
     let endpoints = [("SSIMEMB", Priority::High), ("SSILOCK", Priority::Normal), ("LGR", Priority::Low)];
     for medium in MEDIA {
-        let (near, far) = hubs(medium, usize::from(DEVICES));
+        let dir = tempfile::tempdir().unwrap();
+        let (near, far) = hubs_over(links_in(&dir, medium, usize::from(DEVICES)));
         let link = near.link().unwrap();
         let received = AtomicUsize::new(0);
         std::thread::scope(|scope| {

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use isfc::frame::{FrameKind, Header};
 use isfc::link::{Priority, UNACKED_MAX};
@@ -21,7 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const MEDIA: [Medium; 2] = [Medium::Tcp, Medium::Unix];
 
 fn links(medium: Medium, queues: usize) -> (Arc<Link>, Arc<Link>) {
-    let dir = tempfile::tempdir().unwrap();
+    links_in(&tempfile::tempdir().unwrap(), medium, queues)
+}
+
+/// Links whose devices come back as long as the directory is there.
+fn links_in(dir: &tempfile::TempDir, medium: Medium, queues: usize) -> (Arc<Link>, Arc<Link>) {
     let address = match medium {
         Medium::Tcp => "tcp:127.0.0.1:0".parse().unwrap(),
         _ => Address::Unix(dir.path().join("link")),
@@ -29,9 +33,9 @@ fn links(medium: Medium, queues: usize) -> (Arc<Link>, Arc<Link>) {
     let listener = Listener::bind(&address).unwrap();
     let target = listener.address().clone();
     std::thread::scope(|scope| {
-        let taken = scope.spawn(|| listener.accept(Some(PATIENCE), &|| false, &|why| panic!("{why}")));
-        let called = isfc::connect(&target, queues, &[]).unwrap();
-        let taken = taken.join().unwrap().unwrap();
+        let called = scope.spawn(|| isfc::connect(&target, queues, &[]).unwrap());
+        let taken = listener.accept(Some(PATIENCE), &|| false, &|why| panic!("{why}")).unwrap();
+        let (called, taken) = (called.join().unwrap(), taken.rejoin_through(listener));
         let start = |end| Arc::new(Link::start(end, LinkOptions::default()).unwrap());
         (start(called), start(taken))
     })
@@ -39,7 +43,10 @@ fn links(medium: Medium, queues: usize) -> (Arc<Link>, Arc<Link>) {
 
 /// Two hubs over a link.
 fn hubs(medium: Medium, queues: usize) -> (Hub, Hub) {
-    let (near_link, far_link) = links(medium, queues);
+    hubs_over(links(medium, queues))
+}
+
+fn hubs_over((near_link, far_link): (Arc<Link>, Arc<Link>)) -> (Hub, Hub) {
     let (near, far) = (Hub::new().unwrap(), Hub::new().unwrap());
     near.attach(near_link).unwrap();
     far.attach(far_link).unwrap();
@@ -68,6 +75,16 @@ fn cut(link: &Link) {
         (0..link.devices()).for_each(|device| link.cut_device(device));
         std::thread::yield_now();
     }
+}
+
+/// Cuts a device once all are there (again). One is always left.
+fn cut_one(link: &Link, device: u8) {
+    let started = Instant::now();
+    while link.devices_up().count_ones() < u32::from(link.devices()) {
+        assert!(started.elapsed() < PATIENCE, "the devices do not come back");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    link.cut_device(device);
 }
 
 fn next_link_down(hub: &Hub) -> DownReason {
@@ -263,7 +280,8 @@ fn ten_thousand_messages_on_three_endpoints_arrive_once_while_devices_are_cut() 
     const DEVICES: u8 = 4;
     let endpoints = [("SSIMEMB", Priority::High), ("SSILOCK", Priority::Normal), ("LGR", Priority::Low)];
     for medium in MEDIA {
-        let (near, far) = hubs(medium, usize::from(DEVICES));
+        let dir = tempfile::tempdir().unwrap();
+        let (near, far) = hubs_over(links_in(&dir, medium, usize::from(DEVICES)));
         let link = near.link().unwrap();
         let received = AtomicUsize::new(0);
         std::thread::scope(|scope| {
@@ -287,9 +305,8 @@ fn ten_thousand_messages_on_three_endpoints_arrive_once_while_devices_are_cut() 
                     for number in 0..COUNT {
                         assert_eq!(there.recv(PATIENCE).unwrap().body, number.to_le_bytes(), "{medium}");
                         let sum = received.fetch_add(1, Ordering::Relaxed);
-                        // Device 0 stays; the others are cut again and again, and come back.
-                        if sum.is_multiple_of(500) {
-                            link.cut_device(1 + (sum / 500 % usize::from(DEVICES - 1)) as u8);
+                        if sum.is_multiple_of(4_000) {
+                            cut_one(link, 1 + (sum / 4_000 % usize::from(DEVICES - 1)) as u8);
                         }
                     }
                     // Nothing came twice.
@@ -297,10 +314,10 @@ fn ten_thousand_messages_on_three_endpoints_arrive_once_while_devices_are_cut() 
                 });
             }
         });
-        let events = std::iter::from_fn(|| near.recv(Duration::ZERO).ok());
-        let cuts = events.filter(|event| matches!(event, LinkEvent::DeviceDown(..))).count();
-        assert!(cuts >= 3, "{medium}: {cuts} devices went down");
-        println!("{medium}: {} messages, {cuts} devices went down", received.into_inner());
+        let went_down = |event: &LinkEvent| matches!(event, LinkEvent::DeviceDown(..));
+        let events = std::iter::from_fn(|| near.recv(PATIENCE).ok());
+        assert_eq!(events.filter(went_down).take(4).count(), 4, "{medium}: devices went down and came back");
+        assert_eq!(received.into_inner(), 3 * COUNT as usize);
     }
 }
 

@@ -142,6 +142,17 @@ impl Extent {
 /// Why bytes from a peer are not a frame. Each is the end of the device they came on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
+    /// A reserved byte that is not zero.
+    #[error("frame header with {0:#04x} in a reserved byte")]
+    Reserved(u8),
+    /// The extents behind the header are not those that were sent.
+    #[error("damaged extents: check {found:04x}, computed {computed:04x}")]
+    ExtentsCheck {
+        /// In the header.
+        found: u16,
+        /// Of what came.
+        computed: u16,
+    },
     /// The first four bytes are wrong.
     #[error("not a frame: it starts with {0:02x?}, not with \"ISFC\"")]
     Magic([u8; 4]),
@@ -239,6 +250,12 @@ pub struct WireHeader {
     crc: U32,
 }
 
+/// Check of the extents that follow a header, as they stand on the wire: the low half of their CRC32C; zero for none. A
+/// damaged one would place pages where they do not belong.
+pub fn extents_check(bytes: &[u8]) -> u16 {
+    crc32c::crc32c(bytes) as u16
+}
+
 /// A header that has been checked, or is about to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
@@ -258,7 +275,7 @@ pub struct Header {
     pub region: u16,
     /// Number of extents, the first of them in the header.
     pub extents: u16,
-    /// Socket of a message or ack.
+    /// Socket of a message or ack; of a transfer, [`extents_check`] of the extents that follow the header.
     pub socket: u16,
     /// Number of the segment on its device, modulo 65,536; zero where the link has no segments (version 1).
     pub segment: u16,
@@ -333,6 +350,9 @@ impl Header {
         let kind = FrameKind::from_wire(wire.kind).ok_or(FrameError::Kind(wire.kind))?;
         if wire.flags & !FLAGS_KNOWN != 0 {
             return Err(FrameError::Flags(wire.flags));
+        }
+        if wire.reserved_a != 0 {
+            return Err(FrameError::Reserved(wire.reserved_a));
         }
         let header = Self {
             kind,

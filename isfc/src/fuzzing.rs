@@ -119,8 +119,8 @@ impl LoneDevice {
     /// The next thing the link tells its caller.
     pub fn event(&self) -> Option<LinkEvent> {
         let event = self.events.try_recv().ok()?;
-        if matches!(event, LinkEvent::Message(..)) {
-            self.shared.untaken.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        if let LinkEvent::Message(_, body) = &event {
+            self.shared.taken(body.len());
         }
         Some(event)
     }

@@ -52,6 +52,9 @@ fn send_loop(device: u8, link: &Shared, socket: &Socket, waker: &Waker, half: &m
         if half.tx.is_idle() {
             link.set_idle(device, true);
             half.load_next(now);
+            if let Err(reason) = half.check(now) {
+                return reason;
+            }
             if half.tx.is_idle() {
                 sleep(waker, half.next_look(now));
                 link.set_idle(device, false);

@@ -201,6 +201,7 @@ impl TxHalf {
     }
 
     pub(crate) fn check(&self, now: Instant) -> Result<(), DownReason> {
+        self.link.check_acknowledged(self.device, now)?;
         if self.tx.is_idle() {
             return Ok(());
         }

@@ -11,7 +11,7 @@ use zerocopy::FromBytes;
 use crate::copy::{populate_for_read, streaming_copy};
 use crate::frame::{
     EXTENT_LEN_BYTES, EXTENTS_MAX, Extent, ExtentClass, FLAG_ACK_NOW, FLAG_DIGEST, FLAG_FETCH, FrameError,
-    FrameKind, HEADER_LEN_BYTES, Header, IDX_LEN_BYTES, WireExtent,
+    FrameKind, HEADER_LEN_BYTES, Header, IDX_LEN_BYTES, WireExtent, extents_check,
 };
 use crate::link::SegmentAck;
 use crate::region::{Region, RemoteRegion};
@@ -207,10 +207,14 @@ impl Receiver {
 
     fn on_extents(&mut self, place: &dyn Placement) -> Result<Option<Incoming>, FrameError> {
         let header = self.header;
+        let rest = &self.extent_bytes[..header.extents_len_bytes()];
+        let (found, computed) = (header.socket, extents_check(rest));
+        if place.resends() && found != computed {
+            return Err(FrameError::ExtentsCheck { found, computed });
+        }
         let region = place.region(header.region).ok_or(FrameError::Region(header.region))?;
         self.extents.clear();
         self.extents.push(Extent::from_wire(&header.first_extent, region.len_bytes())?);
-        let rest = &self.extent_bytes[..header.extents_len_bytes()];
         for bytes in rest.chunks_exact(EXTENT_LEN_BYTES) {
             let wire = WireExtent::read_from_bytes(bytes).expect("a chunk has the size of an extent");
             self.extents.push(Extent::from_wire(&wire, region.len_bytes())?);

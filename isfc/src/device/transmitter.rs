@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use libc::iovec;
 use xxhash_rust::xxh3::xxh3_64;
+use zerocopy::IntoBytes;
 
 use super::subchannel::Subchannel;
 use crate::ctc::channel::SubchannelStatus;
 use crate::frame::{
     EXTENTS_MAX, ExtentClass, FLAG_ACK_NOW, FLAG_DIGEST, FLAG_FETCH, FrameKind, HEADER_LEN_BYTES, Header,
-    WireExtent,
+    WireExtent, extents_check,
 };
 use crate::link::{Outgoing, SegmentAck};
 use crate::region::Region;
@@ -123,9 +124,10 @@ impl Transmitter {
         }
         let payload = if fetch { 0 } else { transfer.raw_len_bytes() };
         header.body_len_bytes = header.extents_len_bytes() as u64 + payload;
-        self.load(&header, InFlight::Transfer { epoch: transfer.epoch, tag: transfer.tag });
         self.extents.clear();
         self.extents.extend(transfer.extents[1..].iter().map(|extent| extent.to_wire()));
+        header.socket = extents_check(self.extents.as_bytes());
+        self.load(&header, InFlight::Transfer { epoch: transfer.epoch, tag: transfer.tag });
         self.subchannel.push(self.extents.as_ptr().cast(), size_of_val(self.extents.as_slice()));
         if transfer.staged {
             self.subchannel.push(transfer.staging.as_ptr(), payload as usize);

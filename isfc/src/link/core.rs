@@ -4,6 +4,7 @@
 //! twice (sent again after a device died) or not at all (lost with a device). This core gives each
 //! socket's messages to the caller exactly once and in order, as long as one device is left.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -15,6 +16,9 @@ use crate::hello::DEVICES_MAX;
 pub const SOCKETS_MAX: u16 = 64;
 /// Messages of one socket that may wait for their ack.
 pub const UNACKED_MAX: usize = 1024;
+
+/// Bytes of the messages of one priority that may wait for their acks. One more message, of any length, always may.
+pub const UNACKED_BYTES_MAX: usize = 16 << 20;
 
 /// Which of a link's message streams; the number also says how urgent it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,11 +84,14 @@ pub enum Effect {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CoreError {
     /// Too many messages wait for their acks.
-    #[error("{UNACKED_MAX} messages wait for the peer to take them")]
+    #[error("{UNACKED_MAX} messages or {UNACKED_BYTES_MAX} bytes of them wait for the peer to take them")]
     Backpressure,
     /// The message is longer than a frame's body.
     #[error("message of {0} bytes, at most {BODY_LEN_BYTES_MAX} allowed")]
     TooLong(usize),
+    /// The peer sends more ahead of a message that is missing than a correct peer does.
+    #[error("messages of {0} bytes wait for one before them, at most {UNACKED_BYTES_MAX} and one more may")]
+    Early(usize),
     /// The peer numbers messages in a way no correct peer does.
     #[error("message {sequence} on socket {socket} while {expected} is the next")]
     Sequence {
@@ -117,6 +124,9 @@ struct Socket {
 pub struct Core {
     devices_up: u16,
     sockets: BTreeMap<SocketId, Socket>,
+    /// Bytes of unacknowledged messages, and of those that came early, by priority.
+    unacked_bytes: [usize; 3],
+    early_bytes: [usize; 3],
     last_reason: Option<DownReason>,
 }
 
@@ -125,7 +135,13 @@ impl Core {
     pub fn new(devices: u8) -> Self {
         debug_assert!((1..=DEVICES_MAX).contains(&devices));
         let devices_up = ((1u32 << devices) - 1) as u16;
-        Self { devices_up, sockets: BTreeMap::new(), last_reason: None }
+        Self {
+            devices_up,
+            sockets: BTreeMap::new(),
+            unacked_bytes: [0; 3],
+            early_bytes: [0; 3],
+            last_reason: None,
+        }
     }
 
     /// Bit `n` set: device `n` is up.
@@ -147,9 +163,11 @@ impl Core {
             return Err(CoreError::TooLong(body.len()));
         }
         let socket = self.sockets.entry(id).or_default();
-        if socket.unacked.len() >= UNACKED_MAX {
+        let waiting = &mut self.unacked_bytes[id.priority() as usize];
+        if socket.unacked.len() >= UNACKED_MAX || *waiting >= UNACKED_BYTES_MAX {
             return Err(CoreError::Backpressure);
         }
+        *waiting += body.len();
         let sequence = socket.next_tx;
         socket.next_tx += 1;
         socket.unacked.push_back(Unacked { sequence, body: body.clone(), carrier: None });
@@ -173,7 +191,8 @@ impl Core {
     pub fn ack(&mut self, id: SocketId, sequence: u64) {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         while socket.unacked.front().is_some_and(|message| message.sequence <= sequence) {
-            socket.unacked.pop_front();
+            let acked = socket.unacked.pop_front().map_or(0, |message| message.body.len());
+            self.unacked_bytes[id.priority() as usize] -= acked;
         }
     }
 
@@ -193,12 +212,20 @@ impl Core {
             let expected = socket.next_rx;
             return Err(CoreError::Sequence { socket: id.number(), sequence, expected });
         }
-        if sequence >= socket.next_rx {
-            socket.early.entry(sequence).or_insert(body);
+        let early = &mut self.early_bytes[id.priority() as usize];
+        if sequence >= socket.next_rx
+            && let Entry::Vacant(place) = socket.early.entry(sequence)
+        {
+            *early += body.len();
+            place.insert(body);
         }
         while let Some(body) = socket.early.remove(&socket.next_rx) {
+            *early -= body.len();
             effects.push(Effect::Deliver(id, body));
             socket.next_rx += 1;
+        }
+        if *early > UNACKED_BYTES_MAX + BODY_LEN_BYTES_MAX as usize {
+            return Err(CoreError::Early(*early));
         }
         effects.extend(ack_of(id, socket));
         Ok(())
@@ -284,6 +311,30 @@ mod tests {
         assert_eq!(core.send(socket(1), Arc::new([])), Err(CoreError::Backpressure));
         core.ack(socket(1), 3);
         assert!(core.send(socket(1), Arc::new([])).is_ok());
+    }
+
+    #[test]
+    fn long_messages_are_held_back_by_their_bytes() {
+        let (mut tx, mut rx) = (Core::new(1), Core::new(1));
+        let body: Arc<[u8]> = vec![0; BODY_LEN_BYTES_MAX as usize].into();
+        let sent = (0..).map_while(|_| tx.send(socket(40), body.clone()).ok()).count();
+        assert_eq!(sent, UNACKED_BYTES_MAX / body.len());
+        assert!(tx.send(socket(41), body.clone()).is_err(), "the limit is of a priority, not of a socket");
+        assert!(tx.send(socket(0), body.clone()).is_ok(), "and does not hold others back");
+        // All but the first arrive, as a correct peer may have it; then they are delivered.
+        let mut effects = Vec::new();
+        for sequence in 1..sent as u64 {
+            rx.message(socket(40), sequence, body.to_vec(), &mut effects).unwrap();
+        }
+        rx.message(socket(40), 0, body.to_vec(), &mut effects).unwrap();
+        let delivered = effects.iter().filter(|effect| matches!(effect, Effect::Deliver(..))).count();
+        assert_eq!((delivered, rx.early_bytes), (sent, [0; 3]));
+        tx.ack(socket(40), 0);
+        assert!(tx.send(socket(41), body.clone()).is_ok());
+        // A peer that goes on and on without the first one is cut off.
+        let mut rx = Core::new(1);
+        let mut early = (1..).map(|sequence| rx.message(socket(40), sequence, body.to_vec(), &mut effects));
+        assert!(matches!(early.find_map(Result::err), Some(CoreError::Early(_))));
     }
 
     #[test]

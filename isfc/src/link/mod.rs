@@ -21,7 +21,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
-pub use self::core::{Core, CoreError, Effect, Outgoing, Priority, SOCKETS_MAX, SocketId, UNACKED_MAX};
+pub use self::core::{
+    Core, CoreError, Effect, Outgoing, Priority, SOCKETS_MAX, SocketId, UNACKED_BYTES_MAX, UNACKED_MAX,
+};
 pub use self::segments::{
     Arrival, CREDIT_MAX, Content, PATIENCE, RxSegments, SegmentAck, Settled, TxSegments,
 };
@@ -54,6 +56,12 @@ pub enum DownReason {
     /// A frame could not be sent for longer than the silence limit.
     #[error("the peer took nothing for {limit_ms} ms")]
     Stalled {
+        /// The limit, in milliseconds.
+        limit_ms: u64,
+    },
+    /// The peer takes what is sent, but says so of nothing.
+    #[error("the peer acknowledged nothing for {limit_ms} ms")]
+    Unacknowledged {
         /// The limit, in milliseconds.
         limit_ms: u64,
     },
@@ -296,8 +304,8 @@ impl Link {
     pub fn recv(&self, patience: Duration) -> Result<LinkEvent, LinkError> {
         match self.events.recv_timeout(patience) {
             Ok(event) => {
-                if matches!(event, LinkEvent::Message(..)) {
-                    self.shared.untaken.fetch_sub(1, Ordering::Relaxed);
+                if let LinkEvent::Message(_, body) = &event {
+                    self.shared.taken(body.len());
                 }
                 Ok(event)
             }

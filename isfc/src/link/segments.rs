@@ -149,6 +149,11 @@ impl TxSegments {
         settled
     }
 
+    /// How long the oldest segment under way has waited for its acknowledgement.
+    pub fn oldest(&self, now: Instant) -> Duration {
+        self.under_way.front().map_or(Duration::ZERO, |oldest| now.saturating_duration_since(oldest.sent))
+    }
+
     /// True if it is time to ask the receiver what it has: the oldest segment has waited too long. Asked at most once
     /// per [`PATIENCE`], whatever is acknowledged meanwhile: on a slow medium everything waits that long, and more
     /// questions would only make it slower.

@@ -22,6 +22,8 @@ use crate::write_rule::{self, Side};
 
 /// Messages delivered and not yet taken by the caller; a peer that sends more is cut off.
 const UNTAKEN_MAX: usize = 4096;
+/// The same, in bytes.
+const UNTAKEN_BYTES_MAX: usize = 64 << 20;
 /// Damaged payloads after which a device is taken down: its medium is not worth trusting.
 const DAMAGED_MAX: u32 = 64;
 
@@ -149,6 +151,7 @@ pub(crate) struct Shared {
     low: SegQueue<Outgoing>,
     pub(crate) events: Sender<LinkEvent>,
     pub(crate) untaken: AtomicUsize,
+    untaken_bytes: AtomicUsize,
     pub(crate) options: LinkOptions,
     started: Instant,
 }
@@ -214,6 +217,7 @@ impl Shared {
             low: SegQueue::new(),
             events,
             untaken: AtomicUsize::new(0),
+            untaken_bytes: AtomicUsize::new(0),
             options,
             started: Instant::now(),
         };
@@ -281,6 +285,21 @@ impl Shared {
         self.level2 && self.device(device).line().tx.must_ask(now)
     }
 
+    /// The caller has taken a message of `len_bytes`.
+    pub(crate) fn taken(&self, len_bytes: usize) {
+        self.untaken.fetch_sub(1, Ordering::Relaxed);
+        self.untaken_bytes.fetch_sub(len_bytes, Ordering::Relaxed);
+    }
+
+    /// A peer that takes everything and acknowledges nothing is as dead as one that takes nothing.
+    pub(crate) fn check_acknowledged(&self, device: u8, now: Instant) -> Result<(), DownReason> {
+        let limit = self.silence_limit();
+        if self.level2 && self.device(device).line().tx.oldest(now) > limit {
+            return Err(DownReason::Unacknowledged { limit_ms: limit.as_millis() as u64 });
+        }
+        Ok(())
+    }
+
     /// True once for each time that the name is to be told.
     pub(crate) fn must_introduce(&self, device: u8) -> bool {
         self.level2 && self.device(device).introduce.swap(false, Ordering::AcqRel)
@@ -337,7 +356,8 @@ impl Shared {
             return None;
         }
         // A caller that does not take its messages slows their sender down.
-        let crowded = self.untaken.load(Ordering::Relaxed) > UNTAKEN_MAX / 4;
+        let crowded = self.untaken.load(Ordering::Relaxed) > UNTAKEN_MAX / 4
+            || self.untaken_bytes.load(Ordering::Relaxed) > UNTAKEN_BYTES_MAX / 4;
         state.line().rx.acknowledge(if crowded { 1 } else { CREDIT_MAX })
     }
 
@@ -495,6 +515,7 @@ impl Shared {
                 }
                 Effect::Deliver(socket, body) => {
                     self.untaken.fetch_add(1, Ordering::Relaxed);
+                    self.untaken_bytes.fetch_add(body.len(), Ordering::Relaxed);
                     let _ = self.events.send(LinkEvent::Message(socket, body));
                 }
                 Effect::LinkDown(reason) => {
@@ -557,6 +578,10 @@ impl Shared {
             Incoming::Message { socket, sequence, body } => {
                 if self.untaken.load(Ordering::Relaxed) > UNTAKEN_MAX {
                     return Err(DownReason::Protocol(format!("{UNTAKEN_MAX} messages wait untaken")));
+                }
+                if self.untaken_bytes.load(Ordering::Relaxed) > UNTAKEN_BYTES_MAX {
+                    let text = format!("messages of {UNTAKEN_BYTES_MAX} bytes wait untaken");
+                    return Err(DownReason::Protocol(text));
                 }
                 self.with_core(|core, effects| core.message(socket_id(socket), sequence, body, effects))
                     .map_err(|error| DownReason::Protocol(error.to_string()))?;

@@ -1,0 +1,102 @@
+//! A peer that keeps to the format and not to the rules: its device ends with the reason, and nothing grows.
+
+#![allow(clippy::unwrap_used)]
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use isfc::frame::{Extent, ExtentClass, FrameKind, HEADER_LEN_BYTES, Header, extents_check};
+use isfc::hello::{FEATURES, Offer, VERSIONS, WELCOME_LEN_BYTES};
+use isfc::{DownReason, Engine, Link, LinkEvent, LinkOptions, Listener};
+use zerocopy::IntoBytes;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The reason for which a link ended whose only device was at the mercy of `act`.
+fn ends(engine: Engine, silence_limit: Duration, act: impl FnOnce(&mut TcpStream) + Send) -> DownReason {
+    let listener = Listener::bind(&"tcp:127.0.0.1:0".parse().unwrap()).unwrap();
+    let isfc::Address::Tcp(target) = listener.address().clone() else { panic!("not TCP") };
+    let mut peer = TcpStream::connect(target).unwrap();
+    let offer = Offer {
+        versions: VERSIONS,
+        features: FEATURES & !isfc::hello::FEATURE_FETCH,
+        device: 0,
+        devices: 1,
+        shared_regions: 0,
+        link_id: 77,
+        resume: false,
+    };
+    peer.write_all(offer.to_hello().as_bytes()).unwrap();
+    let endpoints = listener.accept(Some(PATIENCE), &|| false, &|why| panic!("{why}")).unwrap();
+    let options = LinkOptions { engine: Some(engine), silence_limit, ..LinkOptions::default() };
+    let link = Link::start(endpoints, options).unwrap();
+    peer.read_exact(&mut [0; WELCOME_LEN_BYTES]).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| act(&mut peer));
+        loop {
+            if let LinkEvent::LinkDown(why) = link.recv(PATIENCE).unwrap() {
+                return why;
+            }
+        }
+    })
+}
+
+fn engines() -> impl Iterator<Item = Engine> {
+    isfc::probe_io_uring().is_ok().then_some(Engine::IoUring).into_iter().chain([Engine::Blocking])
+}
+
+#[test]
+fn one_that_acknowledges_nothing_is_as_dead_as_one_that_says_nothing() {
+    for engine in engines() {
+        let limit = Duration::from_millis(700);
+        let why = ends(engine, limit, |peer| {
+            let mut segment = 0;
+            peer.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+            // It reads and pings, so it is neither silent nor stalled.
+            loop {
+                segment += 1;
+                let ping = Header { segment, ..Header::new(FrameKind::Ping, 0) };
+                if peer.write_all(&ping.encode()).is_err() {
+                    return;
+                }
+                let _ = peer.read(&mut [0; 4096]);
+            }
+        });
+        assert_eq!(why, DownReason::Unacknowledged { limit_ms: 700 }, "{engine:?}");
+    }
+}
+
+#[test]
+fn one_whose_extents_came_damaged_places_nothing() {
+    let why = ends(Engine::Blocking, PATIENCE, |peer| {
+        let extent =
+            |offset_bytes| Extent { offset_bytes, len_bytes: 4096, class: ExtentClass::Zero }.to_wire();
+        let rest = extent(8192);
+        let header = Header {
+            segment: 1,
+            extents: 2,
+            first_extent: extent(0),
+            body_len_bytes: size_of_val(&rest) as u64,
+            socket: extents_check(rest.as_bytes()) ^ 1,
+            ..Header::new(FrameKind::Transfer, 0)
+        };
+        peer.write_all(&[&header.encode()[..], rest.as_bytes()].concat()).unwrap();
+        let _ = peer.read_to_end(&mut Vec::new());
+    });
+    let DownReason::Protocol(text) = why else { panic!("{why}") };
+    assert!(text.starts_with("damaged extents"), "{text}");
+}
+
+#[test]
+fn one_that_fills_a_reserved_byte_is_of_another_protocol() {
+    let why = ends(Engine::Blocking, PATIENCE, |peer| {
+        let mut bytes: [u8; HEADER_LEN_BYTES] = Header::new(FrameKind::Ping, 0).encode();
+        bytes[6] = 9;
+        let crc = crc32c::crc32c(&bytes[..HEADER_LEN_BYTES - 4]);
+        bytes[HEADER_LEN_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
+        peer.write_all(&bytes).unwrap();
+        let _ = peer.read_to_end(&mut Vec::new());
+    });
+    assert_eq!(why, DownReason::Protocol("frame header with 0x09 in a reserved byte".to_owned()));
+}

@@ -220,7 +220,7 @@ impl MemberArgs {
             EngineArg::Blocking => Some(Engine::Blocking),
         };
         let silence_limit = Duration::from_secs_f64(self.peer_timeout);
-        LinkOptions { engine, silence_limit, name: member.to_string(), pacer: None }
+        LinkOptions { engine, silence_limit, name: member.to_string(), ..LinkOptions::default() }
     }
 }
 

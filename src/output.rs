@@ -51,5 +51,8 @@ pub(crate) fn connected(link: &Link) -> Event {
         queues: link.devices(),
         medium: link.medium().to_string(),
         engine: engine.to_owned(),
+        tls: link
+            .tls()
+            .map(|session| format!("{} {} with {}", session.version, session.suite, session.peer.member())),
     }
 }

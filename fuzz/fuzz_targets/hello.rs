@@ -43,6 +43,7 @@ fn welcome(bytes: &[u8; WELCOME_LEN_BYTES]) {
         devices: 16,
         shared_regions: 0,
         link_id: 1,
+        resume: false,
     };
     if let Ok(agreement) = welcome.agreement(&offer) {
         assert!(agreement.version >= VERSIONS.0 && agreement.version <= VERSIONS.1);

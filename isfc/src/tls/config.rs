@@ -21,7 +21,7 @@ pub(super) const ALPN: &[u8] = b"isfc/2";
 const RECORD_LEN_BYTES: usize = 8000;
 
 /// Suites in the order of their speed: AES-128-GCM first where the processor has AES instructions, else ChaCha20.
-fn provider() -> Arc<CryptoProvider> {
+pub(super) fn provider() -> Arc<CryptoProvider> {
     let aes = [
         ring::cipher_suite::TLS13_AES_128_GCM_SHA256,
         ring::cipher_suite::TLS13_AES_256_GCM_SHA384,
@@ -45,9 +45,13 @@ fn has_aes() -> bool {
 }
 
 /// For the side that listens. `expected`: the one member that may call.
-pub(super) fn server(identity: &Identity, expected: Option<&str>) -> Result<Arc<ServerConfig>, TlsFailure> {
+pub(super) fn server(
+    provider: Arc<CryptoProvider>,
+    identity: &Identity,
+    expected: Option<&str>,
+) -> Result<Arc<ServerConfig>, TlsFailure> {
     let verifier = Arc::new(PeerVerifier::new(identity, expected)?);
-    let mut config = ServerConfig::builder_with_provider(provider())
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(verifier)
         .with_single_cert(identity.chain.clone(), identity.key.clone_key())?;
@@ -60,9 +64,13 @@ pub(super) fn server(identity: &Identity, expected: Option<&str>) -> Result<Arc<
 }
 
 /// For the side that calls. `expected`: the one member that may answer.
-pub(super) fn client(identity: &Identity, expected: Option<&str>) -> Result<Arc<ClientConfig>, TlsFailure> {
+pub(super) fn client(
+    provider: Arc<CryptoProvider>,
+    identity: &Identity,
+    expected: Option<&str>,
+) -> Result<Arc<ClientConfig>, TlsFailure> {
     let verifier = Arc::new(PeerVerifier::new(identity, expected)?);
-    let mut config = ClientConfig::builder_with_provider(provider())
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(verifier)

@@ -110,7 +110,8 @@ impl Identity {
         verify::chain(&identity.roots, &identity.chain[0], &identity.chain[1..], now)
             .map_err(|error| IdentityError::Refused { path, source: error.into() })?;
         // Also finds a key that belongs to another certificate.
-        config::server(&identity, None).map_err(|_| IdentityError::Key { path: key_path })?;
+        config::server(config::provider(), &identity, None)
+            .map_err(|_| IdentityError::Key { path: key_path })?;
         Ok(identity)
     }
 

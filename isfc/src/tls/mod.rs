@@ -61,12 +61,12 @@ impl Tls {
     }
 
     pub(crate) fn calling(&self) -> Result<Side, TlsFailure> {
-        let config = config::client(&self.identity, self.expected.as_deref())?;
+        let config = config::client(config::provider(), &self.identity, self.expected.as_deref())?;
         Ok(Side::Calls(config, self.identity.name.clone()))
     }
 
     pub(crate) fn listening(&self) -> Result<Side, TlsFailure> {
-        let config = config::server(&self.identity, self.expected.as_deref())?;
+        let config = config::server(config::provider(), &self.identity, self.expected.as_deref())?;
         Ok(Side::Listens(config, self.identity.name.clone()))
     }
 }

@@ -193,3 +193,137 @@ impl Drop for Over<'_> {
         self.0.changed.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::Shutdown;
+
+    use rustls::crypto::{CipherSuiteCommon, CryptoProvider};
+    use rustls::{SupportedCipherSuite, Tls13CipherSuite};
+
+    use super::super::{Identity, config, pki};
+    use super::*;
+
+    /// A provider whose keys may encrypt only so many records.
+    fn short_lived_keys(records: u64) -> Arc<CryptoProvider> {
+        let provider = config::provider();
+        let suite = provider.cipher_suites[0].tls13().unwrap();
+        let common = CipherSuiteCommon {
+            suite: suite.common.suite,
+            hash_provider: suite.common.hash_provider,
+            confidentiality_limit: records,
+        };
+        let (hkdf_provider, aead_alg) = (suite.hkdf_provider, suite.aead_alg);
+        // Suites are static; this one is for the rest of the test's life.
+        let suite = Box::leak(Box::new(Tls13CipherSuite { common, hkdf_provider, aead_alg, quic: None }));
+        let cipher_suites = vec![SupportedCipherSuite::Tls13(suite)];
+        Arc::new(CryptoProvider { cipher_suites, ..(*provider).clone() })
+    }
+
+    fn tunnels(provider: &Arc<CryptoProvider>) -> [(Socket, Tunnel); 2] {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("A");
+        pki::create_ca(dir.path(), "TEST", pki::Validity::days(1)).unwrap();
+        pki::issue(dir.path(), "A", pki::Validity::days(1), &out).unwrap();
+        let identity = Identity::load(&out).unwrap();
+        let calls = config::client(provider.clone(), &identity, Some("A")).unwrap();
+        let listens = config::server(provider.clone(), &identity, Some("A")).unwrap();
+        // The network of this test: any stream of bytes will do.
+        let (one, other) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
+        let patience = Duration::from_secs(5);
+        let name = identity.name.clone();
+        [(one, Side::Calls(calls, name.clone())), (other, Side::Listens(listens, name))]
+            .map(|(network, side)| Tunnel::open(network, &side, patience, None).unwrap())
+    }
+
+    /// Sends `len_bytes` into one end while the other is read to its end; gives what came.
+    fn through(from: &Socket, to: &Socket, bytes: &[u8]) -> Vec<u8> {
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(move || {
+                let mut here = vec![0; bytes.len()];
+                let mut to = to;
+                to.read_exact(&mut here).unwrap();
+                here
+            });
+            let mut from = from;
+            from.write_all(bytes).unwrap();
+            reader.join().unwrap()
+        })
+    }
+
+    #[test]
+    fn keys_that_have_done_their_share_are_changed_on_the_way() {
+        let [(a, tunnel_a), (b, tunnel_b)] = tunnels(&short_lived_keys(16));
+        assert_eq!(tunnel_a.wait().unwrap().binding, tunnel_b.wait().unwrap().binding);
+        let bytes: Vec<u8> = (0..4u32 << 20).map(|at| (at ^ at >> 9) as u8).collect();
+        assert!(through(&a, &b, &bytes) == bytes);
+        assert!(through(&b, &a, &bytes) == bytes);
+        a.shutdown(Shutdown::Both).unwrap();
+        tunnel_a.join();
+        assert_eq!((&b).read(&mut [0]).unwrap(), 0);
+        assert_eq!(tunnel_b.failure(), None);
+        tunnel_b.join();
+    }
+
+    #[test]
+    fn what_was_sent_before_the_end_arrives() {
+        let [(a, tunnel_a), (b, tunnel_b)] = tunnels(&config::provider());
+        (tunnel_a.wait().unwrap(), tunnel_b.wait().unwrap());
+        let bytes = vec![0x5a; 100_000];
+        let here = std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut here = Vec::new();
+                let mut b = &b;
+                b.read_to_end(&mut here).unwrap();
+                here
+            });
+            let mut a = &a;
+            a.write_all(&bytes).unwrap();
+            a.shutdown(Shutdown::Both).unwrap();
+            reader.join().unwrap()
+        });
+        assert!(here == bytes, "{} bytes", here.len());
+    }
+
+    /// What encryption costs, for docs/security.md: `cargo test --release -p isfc --lib -- --ignored --nocapture suite`.
+    #[test]
+    #[ignore = "a measurement"]
+    #[allow(clippy::print_stdout)]
+    fn speed_of_each_suite() {
+        let bytes = vec![0x5a; 1 << 30];
+        for suite in config::provider().cipher_suites.clone() {
+            let provider =
+                Arc::new(CryptoProvider { cipher_suites: vec![suite], ..(*config::provider()).clone() });
+            let [(a, tunnel_a), (b, tunnel_b)] = tunnels(&provider);
+            (tunnel_a.wait().unwrap(), tunnel_b.wait().unwrap());
+            let cpu = || {
+                let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+                used.tv_sec as f64 + used.tv_nsec as f64 / 1e9
+            };
+            let (started, used) = (Instant::now(), cpu());
+            assert!(through(&a, &b, &bytes).len() == bytes.len());
+            let (wall_s, cpu_s) = (started.elapsed().as_secs_f64(), cpu() - used);
+            println!("{:?}: 1 GiB in {wall_s:.2} s, {cpu_s:.2} s of processor time", suite.suite());
+        }
+    }
+
+    /// The reader takes nothing: the writer feels it, and the tunnels still end at once when they are told to.
+    #[test]
+    fn a_reader_that_takes_nothing_holds_the_writer_and_not_the_end() {
+        let [(a, tunnel_a), (b, tunnel_b)] = tunnels(&config::provider());
+        (tunnel_a.wait().unwrap(), tunnel_b.wait().unwrap());
+        a.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+        let mut sent = 0;
+        while let Ok(count) = (&a).write(&[0; 64 << 10]) {
+            sent += count;
+            assert!(sent < 64 << 20, "nothing holds the writer");
+        }
+        let started = Instant::now();
+        a.shutdown(Shutdown::Both).unwrap();
+        tunnel_a.join();
+        b.shutdown(Shutdown::Both).unwrap();
+        tunnel_b.join();
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    }
+}

@@ -25,6 +25,8 @@ use crate::hello::{HELLO_MAGIC, Refusal, WELCOME_MAGIC, Welcome};
 const CHUNK_BYTES: usize = 256 << 10;
 /// The same before: a peer that has shown no certificate gets little memory.
 const FIRST_CHUNK_BYTES: usize = 16 << 10;
+/// Bytes given to TLS at a time, less than the copy that [`super::config`] avoids.
+const FEED_LEN_BYTES: usize = 6 << 10;
 /// How long a tunnel whose plain end has closed goes on sending what it has.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a peer that is refused has for reading why.
@@ -252,7 +254,8 @@ impl Pump {
 
     fn feed(&mut self) -> Result<(), TlsFailure> {
         while !self.filled.is_empty() && !self.peer_closed {
-            let mut rest = &self.incoming[self.filled.clone()];
+            let end = self.filled.end.min(self.filled.start + FEED_LEN_BYTES);
+            let mut rest = &self.incoming[self.filled.start..end];
             let taken = self.tls.read_tls(&mut rest).map_err(io_failure)?;
             self.filled.start += taken;
             let state = self.tls.process_new_packets()?;

@@ -33,7 +33,7 @@ use crate::hello::DEVICES_MAX;
 use crate::medium::{Endpoints, MediumError};
 use crate::region::{Region, RemoteRegion};
 use crate::rejoin::{Keeper, Threads};
-use crate::tls::{Session, TlsFailure, Tunnel};
+use crate::tls::{FailureHook, Session, TlsFailure, Tunnel};
 use crate::transfer::{TransferSink, TransferSource};
 
 /// Why a device, or the whole link, is down.
@@ -150,7 +150,7 @@ pub struct Link {
     engine: Engine,
     engine_fallback: Option<String>,
     medium: crate::address::Medium,
-    session: Option<Session>,
+    session: Option<Box<Session>>,
     peer: String,
 }
 
@@ -194,7 +194,7 @@ impl Link {
             engine,
             engine_fallback,
             medium,
-            session,
+            session: session.map(Box::new),
             peer,
         };
         for (device, tunnel) in (0..).zip(tunnels) {
@@ -349,7 +349,7 @@ impl Link {
 
     /// How the link is encrypted, and who is at the other end by its certificate; `None` without TLS.
     pub fn tls(&self) -> Option<&Session> {
-        self.session.as_ref()
+        self.session.as_deref()
     }
 
     /// Who is at the other end: its address.
@@ -462,7 +462,7 @@ pub(crate) fn spawn_device(
 }
 
 /// Makes a tunnel's failure the reason for which its device goes down.
-fn reason_of(device: u8, shared: &Arc<Shared>) -> Box<dyn Fn(&TlsFailure) + Send> {
+fn reason_of(device: u8, shared: &Arc<Shared>) -> FailureHook {
     let shared = Arc::downgrade(shared);
     Box::new(move |failure| {
         // A connection that was cut off may have brought frames that have not been looked at: its device ends behind

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A device reads and writes a plain stream socket, whatever carries it. Over TLS that is one end of a socket pair,
-//! and a [tunnel](tunnel) carries the bytes between the other end and the network. Whichever side ends, ends both.
+//! and a tunnel carries the bytes between the other end and the network. Whichever side ends, ends both.
 //!
 //! - Each side shows a certificate of the cluster's CA; it names the member ([`CertificateName`]). [`pki`] makes them.
 //! - The hello of each device is followed by a value exported from its TLS session (RFC 8446, section 7.5), so a hello
@@ -29,7 +29,7 @@ use std::sync::Arc;
 pub use failure::TlsFailure;
 pub use identity::{CA_FILE, CERTIFICATE_FILE, Identity, IdentityError, KEY_FILE};
 pub use name::{CLUSTER_LEN_MAX, CertificateName, MEMBER_LEN_MAX, NameError};
-pub(crate) use tunnel::{Side, Tunnel};
+pub(crate) use tunnel::{FailureHook, Side, Tunnel};
 
 /// Length of what follows a hello inside TLS, in bytes.
 pub const BINDING_LEN_BYTES: usize = 32;

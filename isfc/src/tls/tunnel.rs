@@ -33,6 +33,9 @@ impl fmt::Debug for Side {
     }
 }
 
+/// What is called when a connection fails.
+pub(crate) type FailureHook = Box<dyn Fn(&TlsFailure) + Send>;
+
 /// What a handshake has shown.
 #[derive(Clone, Debug)]
 pub(crate) struct Established {
@@ -118,7 +121,7 @@ impl Tunnel {
     }
 
     /// Calls `hook` if the connection fails from now on, before the plain end closes.
-    pub(crate) fn on_failure(&self, hook: Box<dyn Fn(&TlsFailure) + Send>) {
+    pub(crate) fn on_failure(&self, hook: FailureHook) {
         let mut phase = self.watch.phase();
         if let Some(failure) = &phase.failure {
             hook(failure);
@@ -150,7 +153,7 @@ struct Phase {
     established: Option<Established>,
     failure: Option<TlsFailure>,
     over: bool,
-    hook: Option<Box<dyn Fn(&TlsFailure) + Send>>,
+    hook: Option<FailureHook>,
 }
 
 impl fmt::Debug for Watch {
@@ -269,7 +272,8 @@ mod tests {
     #[test]
     fn what_was_sent_before_the_end_arrives() {
         let [(a, tunnel_a), (b, tunnel_b)] = tunnels(&config::provider());
-        (tunnel_a.wait().unwrap(), tunnel_b.wait().unwrap());
+        tunnel_a.wait().unwrap();
+        tunnel_b.wait().unwrap();
         let bytes = vec![0x5a; 100_000];
         let here = std::thread::scope(|scope| {
             let reader = scope.spawn(|| {
@@ -296,7 +300,8 @@ mod tests {
             let provider =
                 Arc::new(CryptoProvider { cipher_suites: vec![suite], ..(*config::provider()).clone() });
             let [(a, tunnel_a), (b, tunnel_b)] = tunnels(&provider);
-            (tunnel_a.wait().unwrap(), tunnel_b.wait().unwrap());
+            tunnel_a.wait().unwrap();
+            tunnel_b.wait().unwrap();
             let cpu = || {
                 let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
                 used.tv_sec as f64 + used.tv_nsec as f64 / 1e9
@@ -312,7 +317,8 @@ mod tests {
     #[test]
     fn a_reader_that_takes_nothing_holds_the_writer_and_not_the_end() {
         let [(a, tunnel_a), (b, tunnel_b)] = tunnels(&config::provider());
-        (tunnel_a.wait().unwrap(), tunnel_b.wait().unwrap());
+        tunnel_a.wait().unwrap();
+        tunnel_b.wait().unwrap();
         a.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
         let mut sent = 0;
         while let Ok(count) = (&a).write(&[0; 64 << 10]) {

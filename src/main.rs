@@ -8,9 +8,11 @@ mod launcher;
 mod options;
 mod output;
 mod owner;
+mod pki;
 mod progress;
 mod receive;
 mod relocate;
+mod security;
 mod signals;
 mod simulate;
 mod summary;
@@ -44,6 +46,9 @@ enum Command {
     /// Answer, in virtual time, what hardware that is not here would do
     #[command(subcommand)]
     Simulate(simulate::Command),
+    /// Make a cluster's CA and its members' certificates, for links that leave the machine
+    #[command(subcommand)]
+    Pki(pki::Command),
     /// Say who runs a guest
     Owner(owner::OwnerArgs),
     /// Print the JSON schema of a relocation report
@@ -57,6 +62,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(command) => bench::run(&command),
         Command::Simulate(command) => simulate::run(&command),
+        Command::Pki(command) => pki::run(&command),
         Command::Owner(args) => owner::run(&args),
         Command::Schema => {
             progress::print(&format!("{:#}\n", lgr_engine::report::Report::json_schema()));

@@ -6,12 +6,13 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use guest_mem::{Backing, TrackerChoice};
 use guest_mem::{ContentMix, Pattern, WorkloadOptions};
-use isfc::{Address, Engine, LinkOptions};
+use isfc::{Engine, LinkOptions};
 use lgr_engine::fault::Fault;
 use lgr_engine::owner::{GuestName, MemberName};
 use lgr_engine::policy::Limits;
 use serde::Serialize;
 
+use crate::security::SecurityArgs;
 use crate::units::parse_bytes;
 
 /// The guest that is built and moved.
@@ -177,10 +178,9 @@ pub(crate) struct MemberArgs {
     #[arg(long, default_value_t = 5.0, value_parser = seconds, value_name = "SECONDS")]
     pub(crate) peer_timeout: f64,
 
-    /// Let the link leave this machine although it is neither encrypted nor authenticated
-    #[arg(long)]
-    #[serde(skip)]
-    pub(crate) insecure_plaintext: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) security: SecurityArgs,
 
     /// Do something bad on purpose: ACTION@STEP, such as kill-source@pass2 or cut:3@final
     #[arg(long, value_parser = named::<Fault>, value_name = "FAULT")]
@@ -199,19 +199,6 @@ pub(crate) struct MemberArgs {
 }
 
 impl MemberArgs {
-    /// Refuses an address that other machines can reach, unless that was asked for.
-    pub(crate) fn check_address(&self, address: &Address) -> anyhow::Result<()> {
-        match address {
-            Address::Tcp(at) if !at.ip().to_canonical().is_loopback() && !self.insecure_plaintext => {
-                anyhow::bail!(
-                    "{address} is not only on this machine, and the link is neither encrypted nor authenticated: \
-                 on a network of your own, give --insecure-plaintext on both sides"
-                )
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// How the link is to be run.
     pub(crate) fn link_options(&self, member: MemberName) -> LinkOptions {
         let engine = match self.engine {
@@ -221,7 +208,8 @@ impl MemberArgs {
         };
         let silence_limit = Duration::from_secs_f64(self.peer_timeout);
         let timeline_every = Some(TIMELINE_EVERY);
-        LinkOptions { engine, silence_limit, name: member.to_string(), pacer: None, timeline_every }
+        let name = member.to_string();
+        LinkOptions { engine, silence_limit, name, timeline_every, ..LinkOptions::default() }
     }
 }
 

@@ -99,5 +99,8 @@ pub(crate) fn connected(link: &Link) -> Event {
         queues: link.devices(),
         medium: link.medium().to_string(),
         engine: link.engine().0.as_str().to_owned(),
+        tls: link
+            .tls()
+            .map(|session| format!("{} {} with {}", session.version, session.suite, session.peer.member())),
     }
 }

@@ -49,8 +49,9 @@ impl Observer for Json {
 fn line_of(event: &Event) -> Option<String> {
     Some(match event {
         Event::Listening { address } => format!("listening on {address}"),
-        Event::Connected { peer, queues, medium, engine } => {
-            format!("linked with {peer}: {queues} queues over {medium}, {engine}")
+        Event::Connected { peer, queues, medium, engine, tls } => {
+            let tls = tls.as_ref().map(|tls| format!(", {tls}")).unwrap_or_default();
+            format!("linked with {peer}: {queues} queues over {medium}, {engine}{tls}")
         }
         Event::PassDone { number, kind, pages, ms } => {
             let bytes = size(pages * guest_mem::PAGE_SIZE as u64);

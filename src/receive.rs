@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use isfc::tls::Tls;
 use isfc::{Address, Link, Listener};
 use lgr_engine::driver::{Cancel, DestinationOptions, receive};
 use lgr_engine::event::{Event, Observer};
@@ -45,17 +46,25 @@ pub(crate) struct ReceiveArgs {
 pub(crate) fn run(args: &ReceiveArgs) -> anyhow::Result<ExitCode> {
     signals::follow_parent(args.common.supervised)?;
     output::check_writable(args.json.as_deref())?;
-    args.common.check_address(&args.address)?;
+    let tls = args.common.security.protection(&args.address, args.member)?;
     let cancel = signals::cancel_on_ctrl_c()?;
     let observer = progress::observer(args.common.progress);
-    let report = serve(args, &cancel, &*observer)?;
+    let report = serve(args, tls, &cancel, &*observer)?;
     output::deliver(&report, args.json.as_deref(), args.common.progress, &*observer)?;
     Ok(exit_code(&report))
 }
 
-fn serve(args: &ReceiveArgs, cancel: &Cancel, observer: &dyn Observer) -> anyhow::Result<Report> {
+fn serve(
+    args: &ReceiveArgs,
+    tls: Option<Tls>,
+    cancel: &Cancel,
+    observer: &dyn Observer,
+) -> anyhow::Result<Report> {
     let volume = OwnerVolume::open(args.common.volume.dir()?)?;
-    let listener = Listener::bind(&args.address)?;
+    let mut listener = Listener::bind(&args.address)?;
+    if let Some(tls) = tls {
+        listener = listener.with_tls(tls)?;
+    }
     observer.event(Event::Listening { address: listener.address().to_string() });
     let patience = args.wait.map(Duration::from_secs_f64);
     let refused = |text: String| observer.event(Event::Note { text: format!("caller refused: {text}") });

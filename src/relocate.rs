@@ -10,6 +10,7 @@ use anyhow::Context;
 use clap::Args;
 use guest_mem::{MemoryAvailable, MemoryNeed, Storage, StorageOptions, check_fits};
 use isfc::ficon::{Layout, Pacer};
+use isfc::tls::Tls;
 use isfc::{Address, Link, LinkOptions, Medium, Share};
 use lgr_engine::driver::{Cancel, SourceOptions, relocate};
 use lgr_engine::event::{Event, Observer};
@@ -120,14 +121,18 @@ pub(crate) fn run(args: &RelocateArgs) -> anyhow::Result<ExitCode> {
         );
         return Ok(ExitCode::from(2));
     }
+    if args.to.is_none() && args.common.security.tls.is_some() {
+        complain("error: --tls needs --to: without it both members are on this machine");
+        return Ok(ExitCode::from(2));
+    }
     let cancel = signals::cancel_on_ctrl_c()?;
     let observer = progress::observer(args.common.progress);
     let Some(address) = &args.to else {
         return launcher::run(args, &cancel, &*observer);
     };
-    args.common.check_address(address)?;
+    let tls = args.common.security.protection(address, args.member)?;
     trace::start(args.trace.as_deref())?;
-    let report = move_to(address, args, &cancel, &*observer)?;
+    let report = move_to(address, tls.as_ref(), args, &cancel, &*observer)?;
     deliver(&report, args, &*observer)?;
     Ok(exit_code(&report))
 }
@@ -155,6 +160,7 @@ pub(crate) fn check_memory(args: &RelocateArgs, members: u64) -> anyhow::Result<
 
 fn move_to(
     address: &Address,
+    tls: Option<&Tls>,
     args: &RelocateArgs,
     cancel: &Cancel,
     observer: &dyn Observer,
@@ -171,7 +177,10 @@ fn move_to(
     // Called first: nobody wants to wait for a guest to be built and then hear that nobody listens.
     let shares = [Share { number: 0, memfd: storage.fd() }];
     let queues = args.pace.map_or(args.queues, |layout| layout.devices);
-    let endpoints = isfc::connect(address, usize::from(queues), &shares)?;
+    let endpoints = match tls {
+        Some(tls) => isfc::connect_tls(address, usize::from(queues), tls)?,
+        None => isfc::connect(address, usize::from(queues), &shares)?,
+    };
     let pacer = args.pace.map(|layout| Arc::new(Pacer::new(layout)));
     let link = Link::start(endpoints, LinkOptions { pacer, ..args.common.link_options(args.member) })?;
     observer.event(output::connected(&link));

@@ -63,6 +63,7 @@ fn every_relative_link_leads_to_a_file() {
         "docs/report.md",
         "docs/protocol.md",
         "docs/faults.md",
+        "docs/security.md",
     ];
     for path in documents {
         let folder = PathBuf::from(path);

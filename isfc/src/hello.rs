@@ -135,6 +135,18 @@ pub enum Refusal {
     /// A medium was asked for that this side cannot give (shared regions without shm).
     #[error("the two sides do not use the same medium")]
     Medium = 6,
+    /// Over TLS: what follows the hello is not this session's. Somebody plays back what was said elsewhere.
+    #[error("this hello belongs to another connection (replayed)")]
+    Replayed = 8,
+    /// A new link with the id of one that was here before.
+    #[error("a link with this id was here before: each link has an id of its own (replayed)")]
+    UsedLinkId = 9,
+    /// The listener speaks TLS only.
+    #[error("it demands TLS, and this side spoke plaintext: give --tls DIR")]
+    TlsDemanded = 10,
+    /// A device shows another certificate than its link's first.
+    #[error("all devices of a link show the same member's certificate, and this one shows another's")]
+    Identity = 11,
 }
 
 impl Refusal {
@@ -147,6 +159,10 @@ impl Refusal {
             5 => Self::Duplicate,
             6 => Self::Medium,
             7 => Self::NoSuchLink,
+            8 => Self::Replayed,
+            9 => Self::UsedLinkId,
+            10 => Self::TlsDemanded,
+            11 => Self::Identity,
             _ => return None,
         })
     }

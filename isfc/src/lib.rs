@@ -19,6 +19,8 @@
 //! Everything that decides has no I/O: [`hello::negotiate`], [`frame::Header::decode`] and the link's
 //! [`link::Core`]. A device's thread only moves bytes between them and the kernel.
 //!
+//! A link that leaves the machine is encrypted and mutually authenticated, see [`tls`].
+//!
 //! The names are those of z/VM's Inter-System Facility for Communications. [`write_rule`] is its rule for who writes
 //! where, [`ficon`] the timing of the channels it runs on, and [`ctc`] the adapter at each end of a device, as the
 //! hardware has it. What a device sends is one [`ctc::WriteProgram`] per start-subchannel, executed on its ring.
@@ -28,7 +30,9 @@ pub mod copy;
 mod counters;
 pub mod ctc;
 mod device;
+mod dial;
 pub mod ficon;
+mod forming;
 pub mod frame;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
@@ -43,16 +47,18 @@ mod rejoin;
 mod slice;
 pub mod socket;
 pub mod timeline;
+pub mod tls;
 mod transfer;
 pub mod write_rule;
 
 pub use address::{Address, AddressError, Medium};
 pub use counters::{DeviceCounters, LatencyPercentiles};
 pub use device::uring::probe as probe_io_uring;
+pub use dial::{connect, connect_tls};
 pub use frame::{Extent, ExtentClass, FrameError};
 pub use link::{DownReason, Engine, Link, LinkError, LinkEvent, LinkOptions, Notifier, SocketId};
 pub use listener::Listener;
-pub use medium::{Endpoints, HELLO_DEADLINE, MediumError, Share, connect};
+pub use medium::{Endpoints, HELLO_DEADLINE, MediumError, Share};
 pub use region::{Region, RemoteRegionError, SharedRegion};
 pub use slice::prefer_latency;
 pub use transfer::{Admission, Next, Placed, Transfer, TransferSink, TransferSource, raw_len_bytes};

@@ -1,28 +1,21 @@
-//! Bringing a link's devices up: dialling, and the hello on each. The listening side is [`crate::Listener`]'s.
+//! What carries a link's devices: sockets, with or without TLS. The calling side brings them up with
+//! [`crate::connect`] and [`crate::connect_tls`], the listening side with [`crate::Listener`].
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use socket2::{Domain, SockAddr, Socket, Type};
-use zerocopy::IntoBytes;
 
 use crate::address::{Address, Medium};
-use crate::hello::{
-    Agreement, DEVICES_MAX, FEATURE_FETCH, FEATURES, HELLO_LEN_BYTES, Offer, Refusal, SHARED_REGIONS_MAX,
-    VERSIONS, WELCOME_LEN_BYTES, Welcome, WelcomeError,
-};
+use crate::hello::{Agreement, DEVICES_MAX, Offer, VERSIONS, WelcomeError};
 use crate::listener::Listener;
 use crate::region::SharedRegion;
 use crate::rejoin::Rejoin;
+use crate::tls::{Session, TlsFailure, Tunnel};
 
 /// How long either side of a hello waits for the other.
 pub const HELLO_DEADLINE: Duration = Duration::from_secs(5);
-
-/// How long a device that comes back waits for each answer. A link that is dropped waits for it.
-const REDIAL_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Send buffer of TCP sockets that do not leave the machine. The kernel doubles it for its bookkeeping.
 const LOOPBACK_SEND_BUFFER_BYTES: usize = 256 << 10;
@@ -70,6 +63,29 @@ pub enum MediumError {
         /// What it said.
         source: WelcomeError,
     },
+    /// TLS with the peer failed, or showed that it is somebody else.
+    #[error("{address}: {source}")]
+    Tls {
+        /// Address called.
+        address: String,
+        /// Why, in words about the peer.
+        source: TlsFailure,
+    },
+    /// This side's certificate is another member's.
+    #[error(
+        "this member is called {name}, and its certificate is that of {certificate}: the two must be the same"
+    )]
+    OwnName {
+        /// As it calls itself.
+        name: String,
+        /// As its certificate says.
+        certificate: String,
+    },
+    /// TLS over a socket file.
+    #[error(
+        "TLS is for tcp: {0} never leaves this machine, and its socket has mode 0600, so only the same user can call"
+    )]
+    TlsMedium(String),
     /// The peer's shared memory cannot be used.
     #[error("the peer's shared memory cannot be used: {0}")]
     Remote(#[from] crate::region::RemoteRegionError),
@@ -89,10 +105,19 @@ pub enum MediumError {
     Io(#[from] io::Error),
 }
 
+/// What a device reads from and writes to. Over TLS the socket leads to a tunnel, else to the peer.
+#[derive(Debug)]
+pub(crate) struct Carrier {
+    pub(crate) socket: Socket,
+    pub(crate) tunnel: Option<Tunnel>,
+}
+
 /// The devices of a link, connected and agreed, not yet running.
 #[derive(Debug)]
 pub struct Endpoints {
-    pub(crate) sockets: Vec<Socket>,
+    pub(crate) carriers: Vec<Carrier>,
+    /// Who is at the other end; `None` without TLS.
+    pub(crate) session: Option<Session>,
     pub(crate) remote: Vec<SharedRegion>,
     pub(crate) shares: bool,
     pub(crate) dialing: bool,
@@ -107,7 +132,7 @@ pub struct Endpoints {
 impl Endpoints {
     /// Number of devices.
     pub fn devices(&self) -> u8 {
-        self.sockets.len() as u8
+        self.carriers.len() as u8
     }
 
     /// What carries them.
@@ -120,7 +145,12 @@ impl Endpoints {
         self.agreement
     }
 
-    /// Who is at the other end, for messages.
+    /// How the link is encrypted, and who is at the other end by its certificate; `None` without TLS.
+    pub fn tls(&self) -> Option<&Session> {
+        self.session.as_ref()
+    }
+
+    /// Where the other end is, for messages.
     pub fn peer(&self) -> &str {
         &self.peer
     }
@@ -182,122 +212,13 @@ pub(crate) fn tune(socket: &Socket, medium: Medium) -> io::Result<()> {
     }
 }
 
-/// Calls `address` and brings up `queues` devices. `shares` travel on device 0 of an shm link; their
-/// numbers must be 0, 1, … in order.
-///
-/// # Errors
-/// See [`MediumError`]; no device is left open.
-pub fn connect(address: &Address, queues: usize, shares: &[Share<'_>]) -> Result<Endpoints, MediumError> {
-    if queues == 0 || queues > usize::from(DEVICES_MAX) {
-        return Err(MediumError::Queues(queues));
-    }
-    let medium = address.medium();
-    let shares = if medium == Medium::Shm { shares } else { &[] };
-    debug_assert!(shares.len() <= usize::from(SHARED_REGIONS_MAX));
-    let features = if medium == Medium::Shm { FEATURES } else { FEATURES & !FEATURE_FETCH };
-    let link_id = random_id()?;
-    let mut calls = Vec::with_capacity(queues);
-    for device in 0..queues as u8 {
-        let shared_regions = if device == 0 { shares.len() as u8 } else { 0 };
-        let offer = Offer {
-            versions: VERSIONS,
-            features,
-            device,
-            devices: queues as u8,
-            shared_regions,
-            link_id,
-            resume: false,
-        };
-        let socket = call(address, HELLO_DEADLINE)
-            .map_err(|source| MediumError::Connect { address: address.to_string(), source })?;
-        say_hello(&socket, &offer, shares)
-            .map_err(|source| MediumError::NoWelcome { address: address.to_string(), source })?;
-        calls.push((socket, offer));
-    }
-    let mut agreement = None;
-    let mut sockets = Vec::with_capacity(queues);
-    for (socket, offer) in calls {
-        agreement = Some(hear_welcome(&socket, &offer, address)?);
-        socket.set_read_timeout(None)?;
-        socket.set_write_timeout(None)?;
-        sockets.push(socket);
-    }
-    let agreement = agreement.expect("at least one device was called");
-    let shares = !shares.is_empty() && agreement.features & FEATURE_FETCH != 0;
-    let again = Offer {
-        versions: VERSIONS,
-        features,
-        device: 0,
-        devices: queues as u8,
-        shared_regions: 0,
-        link_id,
-        resume: true,
-    };
-    let rejoin = (agreement.version >= 2).then(|| Rejoin::Dial(address.clone(), again));
-    let remote = Vec::new();
-    let peer = address.to_string();
-    Ok(Endpoints { sockets, remote, shares, dialing: true, rejoin, link_id: None, medium, agreement, peer })
-}
-
-/// Calls `address` once more for a device of a link that is up; `offer` names both.
-pub(crate) fn call_again(address: &Address, offer: &Offer) -> Result<Socket, MediumError> {
-    let failed = |source| MediumError::Connect { address: address.to_string(), source };
-    let socket = call(address, REDIAL_DEADLINE).map_err(failed)?;
-    say_hello(&socket, offer, &[]).map_err(failed)?;
-    hear_welcome(&socket, offer, address)?;
-    socket.set_read_timeout(None)?;
-    socket.set_write_timeout(None)?;
-    Ok(socket)
-}
-
-fn call(address: &Address, deadline: Duration) -> io::Result<Socket> {
-    let (socket, target) = new_socket(address)?;
-    match address {
-        Address::Tcp(_) => socket.connect_timeout(&target, deadline)?,
-        Address::Unix(_) | Address::Shm(_) => socket.connect(&target)?,
-    }
-    tune(&socket, address.medium())?;
-    socket.set_read_timeout(Some(deadline))?;
-    socket.set_write_timeout(Some(deadline))?;
-    Ok(socket)
-}
-
-fn say_hello(socket: &Socket, offer: &Offer, shares: &[Share<'_>]) -> io::Result<()> {
-    let hello = offer.to_hello();
-    let bytes = [io::IoSlice::new(hello.as_bytes())];
-    let fds: Vec<BorrowedFd<'_>> = shares.iter().map(|share| share.memfd).collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SHARED_REGIONS_MAX as usize))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if offer.shared_regions > 0 {
-        let fits = control.push(SendAncillaryMessage::ScmRights(&fds));
-        debug_assert!(fits, "the space is made for the most regions");
-    }
-    let sent = sendmsg(socket, &bytes, &mut control, SendFlags::NOSIGNAL)?;
-    if sent < HELLO_LEN_BYTES {
-        return Err(io::Error::from(io::ErrorKind::WriteZero));
-    }
-    Ok(())
-}
-
-fn hear_welcome(socket: &Socket, offer: &Offer, address: &Address) -> Result<Agreement, MediumError> {
-    use std::io::Read;
-    let mut welcome = Welcome::new(Err(Refusal::NotAHello));
-    let mut bytes = [0; WELCOME_LEN_BYTES];
-    let mut reader = socket;
-    reader.read_exact(&mut bytes).map_err(|error| {
-        let source = match error.kind() {
-            io::ErrorKind::WouldBlock => io::Error::other(format!("nothing came for {HELLO_DEADLINE:?}")),
-            io::ErrorKind::UnexpectedEof => io::Error::other("it hung up"),
-            _ => error,
-        };
-        MediumError::NoWelcome { address: address.to_string(), source }
-    })?;
-    welcome.as_mut_bytes().copy_from_slice(&bytes);
-    welcome.agreement(offer).map_err(|source| MediumError::Welcome { address: address.to_string(), source })
+/// The versions spoken over a medium: over TLS none in which a side does not say its name.
+pub(crate) fn versions(tls: bool) -> (u16, u16) {
+    if tls { (VERSIONS.0.max(2), VERSIONS.1) } else { VERSIONS }
 }
 
 /// 128 random bits from the kernel.
-fn random_id() -> io::Result<u128> {
+pub(crate) fn random_id() -> io::Result<u128> {
     let mut bytes = [0u8; 16];
     let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
     if filled < bytes.len() {

@@ -10,20 +10,19 @@
 //! ```
 //!
 //! What the old connection carried was given back when it ended, so nothing is continued: a device that comes back
-//! is as a new one. A link whose last device is gone stays down: its callers have acted on that.
+//! is as a new one. Over TLS it shakes hands anew, and only with the member that was there. A link whose last device
+//! is gone stays down: its callers have acted on that.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use socket2::Socket;
-
-use crate::address::Address;
+use crate::dial::Dialer;
 use crate::hello::Offer;
 use crate::link::{DownReason, Engine, Shared, spawn_device};
 use crate::listener::Listener;
-use crate::medium;
+use crate::medium::Carrier;
 
 /// First wait before a device is called again; it doubles up to [`WAIT_MAX`].
 const WAIT_MIN: Duration = Duration::from_millis(100);
@@ -36,7 +35,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(25);
 #[derive(Debug)]
 pub(crate) enum Rejoin {
     /// By calling again.
-    Dial(Address, Offer),
+    Dial(Dialer, Offer),
     /// By waiting for the peer's call.
     Listen(Arc<Listener>, Offer),
 }
@@ -50,17 +49,19 @@ pub(crate) struct Keeper {
     pub(crate) engine: Engine,
     pub(crate) threads: Threads,
     pub(crate) stop: Arc<AtomicBool>,
+    /// Who is at the other end by its certificate; over TLS only.
+    pub(crate) member: Option<String>,
 }
 
 impl Keeper {
     /// Runs until the link is down or dropped.
     pub(crate) fn run(&self, rejoin: &Rejoin) {
         match rejoin {
-            Rejoin::Dial(address, offer) => self.dial(address, *offer),
+            Rejoin::Dial(dialer, offer) => self.dial(dialer, *offer),
             Rejoin::Listen(listener, offer) => {
-                let back = |device, socket| self.take(device, socket);
+                let back = |device, carrier| self.take(device, carrier);
                 let refuses = |device| self.shared.first_reason(device) == Some(DownReason::Local);
-                listener.take_back(offer, &|| self.is_over(), &refuses, &back);
+                listener.take_back(offer, self.member.as_deref(), &|| self.is_over(), &refuses, &back);
             }
         }
     }
@@ -69,7 +70,7 @@ impl Keeper {
         self.stop.load(Ordering::Acquire) || self.shared.core().devices_up() == 0
     }
 
-    fn dial(&self, address: &Address, offer: Offer) {
+    fn dial(&self, dialer: &Dialer, offer: Offer) {
         let now = Instant::now();
         let mut waits = vec![(WAIT_MIN, now); usize::from(offer.devices)];
         let mut was_down = vec![false; usize::from(offer.devices)];
@@ -88,9 +89,9 @@ impl Keeper {
                 if !down {
                     was_down[usize::from(device)] = false;
                 } else if *at <= Instant::now() {
-                    let back = medium::call_again(address, &Offer { device, ..offer });
+                    let back = dialer.call_again(&Offer { device, ..offer });
                     match back {
-                        Ok(socket) => self.take(device, socket),
+                        Ok(carrier) => self.take(device, carrier),
                         Err(_) => {
                             *wait = (*wait * 2).min(WAIT_MAX);
                             *at = Instant::now() + *wait;
@@ -103,7 +104,7 @@ impl Keeper {
     }
 
     /// The device has a connection again.
-    fn take(&self, device: u8, socket: Socket) {
+    fn take(&self, device: u8, carrier: Carrier) {
         let state = self.shared.device(device);
         if !state.has_ended() {
             // This side has not noticed yet that the old connection is gone.
@@ -112,10 +113,10 @@ impl Keeper {
             state.waker.wake();
             state.wait_ended();
         }
-        if self.stop.load(Ordering::Acquire) || !self.shared.revive(device, socket) {
+        if self.stop.load(Ordering::Acquire) || !self.shared.revive(device, carrier.socket) {
             return;
         }
-        match spawn_device(device, &self.shared, self.engine) {
+        match spawn_device(device, &self.shared, self.engine, carrier.tunnel) {
             Ok(thread) => self.threads.lock().expect("no thread panics while it holds this").push(thread),
             Err(error) => self.shared.device_ended(device, DownReason::Io(error.to_string())),
         }

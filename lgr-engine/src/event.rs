@@ -23,6 +23,9 @@ pub enum Event {
         medium: String,
         /// `io_uring` or `blocking`.
         engine: String,
+        /// How the link is encrypted and who the peer is by its certificate, in words; `null` in plaintext.
+        #[serde(default)]
+        tls: Option<String>,
     },
     /// Something that takes time before the first pass: making a guest, making memory ready.
     Preparing {

@@ -31,7 +31,7 @@ pub use environment::{Environment, ProcessUsage};
 pub use finish::{Finish, FinishCode, UnknownFinishCode};
 pub use merge::MergeError;
 pub use parts::{
-    EngineKind, Fallback, LimitsGiven, PassKind, PassReport, PerSide, QueueLatency, QueueReport,
+    EngineKind, Fallback, LimitsGiven, LinkTls, PassKind, PassReport, PerSide, QueueLatency, QueueReport,
     QuiesceParts, RunsOn, Side, TickPercentiles, Ticks, TimelineReport, VERIFICATION_FAULTS_MAX,
     Verification,
 };
@@ -121,6 +121,9 @@ pub struct Report {
     pub timeline: TimelineReport,
     /// What carried the data: `tcp`, `unix` or `shm`.
     pub medium: String,
+    /// How the link was encrypted, and who each side found at the other end; `null` in plaintext.
+    #[serde(default)]
+    pub tls: Option<LinkTls>,
     /// Page size the guest's memory is counted in, in bytes.
     pub page_size: u64,
     /// Unit in which changed memory is found, in bytes; larger than a page with huge pages.
@@ -192,6 +195,7 @@ impl Report {
             queues: Vec::new(),
             timeline: TimelineReport::default(),
             medium: String::new(),
+            tls: None,
             page_size: 4096,
             granule: 4096,
             tracker: String::new(),

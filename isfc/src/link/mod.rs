@@ -36,6 +36,7 @@ use crate::medium::{Endpoints, MediumError};
 use crate::region::{Region, RemoteRegion};
 use crate::rejoin::{Keeper, Threads};
 use crate::timeline::{Sample, Timeline};
+use crate::tls::{FailureHook, Session, TlsFailure, Tunnel};
 use crate::transfer::{TransferSink, TransferSource};
 
 /// How long a device that is taken out may go on with what is under way.
@@ -114,6 +115,8 @@ pub struct LinkOptions {
     pub pacer: Option<Arc<crate::ficon::Pacer>>,
     /// Samples every device's counters so often, for [`Link::timeline`].
     pub timeline_every: Option<Duration>,
+    /// The only name by which the peer may call itself. Over TLS it is the one in its certificate, set here or not.
+    pub peer_name: Option<String>,
 }
 
 impl Default for LinkOptions {
@@ -124,6 +127,7 @@ impl Default for LinkOptions {
             name: "NONAME".to_owned(),
             pacer: None,
             timeline_every: None,
+            peer_name: None,
         }
     }
 }
@@ -188,6 +192,7 @@ pub struct Link {
     engine_fallback: Option<String>,
     medium: crate::address::Medium,
     level: u16,
+    session: Option<Box<Session>>,
     peer: String,
 }
 
@@ -195,17 +200,23 @@ impl Link {
     /// Starts a thread for each device of `endpoints`.
     ///
     /// # Errors
-    /// An engine that was asked for and is not allowed here, shared memory that cannot be mapped, or threads or descriptors the kernel refuses.
-    pub fn start(endpoints: Endpoints, options: LinkOptions) -> Result<Self, MediumError> {
+    /// An engine that was asked for and is not allowed here, a name that is not that of this side's certificate, shared
+    /// memory that cannot be mapped, or threads or descriptors the kernel refuses.
+    pub fn start(endpoints: Endpoints, mut options: LinkOptions) -> Result<Self, MediumError> {
         let (engine, engine_fallback) = choose_engine(options.engine)?;
         let (events, receiver) = unbounded();
         let devices = endpoints.devices();
         debug_assert!(devices <= DEVICES_MAX);
         let (medium, agreement) = (endpoints.medium(), endpoints.agreement());
         let peer = endpoints.peer().to_owned();
-        let rejoin = endpoints.rejoin;
         let timeline_every = options.timeline_every;
-        let states = endpoints.sockets.into_iter().map(DeviceState::new);
+        let (rejoin, session) = (endpoints.rejoin, endpoints.session);
+        if let Some(session) = &session {
+            check_names(session, &mut options)?;
+        }
+        let (sockets, tunnels): (Vec<_>, Vec<_>) =
+            endpoints.carriers.into_iter().map(|carrier| (carrier.socket, carrier.tunnel)).unzip();
+        let states = sockets.into_iter().map(DeviceState::new);
         let setup = Setup {
             devices: states.collect::<std::io::Result<Vec<_>>>()?,
             remote: endpoints.remote.into_iter().map(RemoteRegion::map).collect::<Result<_, _>>()?,
@@ -229,15 +240,17 @@ impl Link {
             engine_fallback,
             medium,
             level: agreement.version,
+            session: session.map(Box::new),
             peer,
         };
-        for device in 0..link.shared.devices.len() as u8 {
-            let thread = spawn_device(device, &link.shared, engine)?;
+        for (device, tunnel) in (0..).zip(tunnels) {
+            let thread = spawn_device(device, &link.shared, engine, tunnel)?;
             link.threads.lock().expect("no thread panics while it holds this").push(thread);
         }
         if let Some(rejoin) = rejoin {
             let (shared, threads, stop) = (link.shared.clone(), link.threads.clone(), link.stop.clone());
-            let keeper = Keeper { shared, engine, threads, stop };
+            let member = link.session.as_ref().map(|session| session.peer.member().to_owned());
+            let keeper = Keeper { shared, engine, threads, stop, member };
             let thread = std::thread::Builder::new().name("isfc-keeper".into());
             link.keeper = Some(thread.spawn(move || keeper.run(&rejoin))?);
         }
@@ -422,6 +435,11 @@ impl Link {
         self.medium
     }
 
+    /// How the link is encrypted, and who is at the other end by its certificate; `None` without TLS.
+    pub fn tls(&self) -> Option<&Session> {
+        self.session.as_deref()
+    }
+
     /// Who is at the other end: its address.
     pub fn peer(&self) -> &str {
         &self.peer
@@ -540,20 +558,53 @@ fn choose_engine(wanted: Option<Engine>) -> Result<(Engine, Option<String>), Med
     }
 }
 
-/// Starts the thread of a device that is up.
+/// A member is called as its certificate says, at both ends.
+fn check_names(session: &Session, options: &mut LinkOptions) -> Result<(), MediumError> {
+    let certificate = session.own.member();
+    if options.name != certificate {
+        let (name, certificate) = (options.name.clone(), certificate.to_owned());
+        return Err(MediumError::OwnName { name, certificate });
+    }
+    options.peer_name = Some(session.peer.member().to_owned());
+    Ok(())
+}
+
+/// Starts the thread of a device that is up. It also sees its tunnel out.
 pub(crate) fn spawn_device(
     device: u8,
     shared: &Arc<Shared>,
     engine: Engine,
+    tunnel: Option<Tunnel>,
 ) -> std::io::Result<JoinHandle<()>> {
     let shared = shared.clone();
     std::thread::Builder::new().name(format!("ctc-{device:02}")).spawn(move || {
         let state = shared.device(device);
         let socket = state.socket();
+        if let Some(tunnel) = &tunnel {
+            tunnel.on_failure(reason_of(device, &shared));
+        }
         let reason = match engine {
             Engine::IoUring => uring::run(device, &shared, &socket, &state.waker),
             Engine::Blocking => blocking::run(device, &shared, &socket, &state.waker),
         };
+        if let Some(tunnel) = &tunnel {
+            tunnel.forget_hook();
+        }
         shared.device_ended(device, reason);
+        if let Some(tunnel) = tunnel {
+            tunnel.join();
+        }
+    })
+}
+
+/// Makes a tunnel's failure the reason for which its device goes down.
+fn reason_of(device: u8, shared: &Arc<Shared>) -> FailureHook {
+    let shared = Arc::downgrade(shared);
+    Box::new(move |failure| {
+        // A connection that was cut off may have brought frames that have not been looked at: its device ends behind
+        // them, as over plain TCP.
+        if let (Some(shared), false) = (shared.upgrade(), *failure == TlsFailure::Truncated) {
+            shared.mark_down(device, &DownReason::Protocol(failure.to_string()));
+        }
     })
 }

@@ -609,6 +609,10 @@ impl Shared {
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(bad());
         }
+        if let Some(certified) = self.options.peer_name.as_deref().filter(|certified| *certified != text) {
+            let words = format!("the peer calls itself {text}, and its certificate is that of {certified}");
+            return Err(DownReason::Protocol(words));
+        }
         if self.peer_name.get_or_init(|| text.to_owned()) != text {
             return Err(DownReason::Protocol(format!(
                 "the peer calls itself {text} on one device and not on all"

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use isfc::{Link, LinkEvent};
 
-use super::halves::{UsageMark, fill_experience, fill_half};
+use super::halves::{UsageMark, check_peer, fill_experience, fill_half};
 use super::source::region_of;
 use super::verify::{Exchange, check_manifest, keep_running};
 use super::{Cancel, LOOK_EVERY, take_record};
@@ -239,6 +239,7 @@ impl<'a> Run<'a> {
     }
 
     fn prepare(&mut self, offer: &Offer) -> Result<(), String> {
+        check_peer(self.link, offer.source)?;
         let record = self.volume.read(offer.guest).map_err(|error| {
             format!("{error} (both members need the same volume: give both --volume with a shared directory)")
         })?;

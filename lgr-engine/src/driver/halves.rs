@@ -5,9 +5,10 @@ use std::time::Instant;
 use isfc::{Engine, Link};
 
 use crate::guest::Guest;
+use crate::owner::MemberName;
 use crate::report::{
-    EngineKind, Environment, Fallback, PerSide, ProcessUsage, QueueLatency, QueueReport, Report, Side,
-    TimelineReport,
+    EngineKind, Environment, Fallback, LinkTls, PerSide, ProcessUsage, QueueLatency, QueueReport, Report,
+    Side, TimelineReport,
 };
 
 /// Processor time used before the relocation began, so that only its own is reported.
@@ -34,6 +35,11 @@ pub(super) fn fill_half(report: &mut Report, side: Side, link: &Link, cpu_s: f64
     }
     report.environment = PerSide::of(side, Environment::probe());
     report.medium = link.medium().to_string();
+    report.tls = link.tls().map(|session| LinkTls {
+        version: session.version.clone(),
+        suite: session.suite.clone(),
+        peer: PerSide::of(side, session.peer.member().to_owned()),
+    });
     let (engine, fallback) = link.engine();
     report.engine = match engine {
         Engine::IoUring => EngineKind::IoUring,
@@ -87,6 +93,17 @@ pub(super) fn fill_timeline(report: &mut Report, link: &Link, began: Instant) {
         timeline.depth.push(devices().map(|(now, _)| now.depth).collect());
     }
     report.timeline = timeline;
+}
+
+/// Refuses a peer that calls itself otherwise than its certificate says; without certificates there is nothing to say.
+pub(super) fn check_peer(link: &Link, name: MemberName) -> Result<(), String> {
+    match link.tls() {
+        Some(session) if session.peer.member() != name.as_str() => {
+            let certified = session.peer.member();
+            Err(format!("the peer speaks as {name}, and its certificate is that of {certified}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Fills in the guest's own account.

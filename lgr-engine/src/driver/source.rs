@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use guest_mem::{PAGE_SIZE, Runs};
 use isfc::{Link, LinkEvent, Region};
 
-use super::halves::{UsageMark, fill_experience, fill_half, fill_timeline};
+use super::halves::{UsageMark, check_peer, fill_experience, fill_half, fill_timeline};
 use super::verify::{Exchange, check_own, offer_manifest};
 use super::{Cancel, LOOK_EVERY, take_record};
 use crate::event::{Event, Observer};
@@ -238,6 +238,9 @@ impl<'a> Run<'a> {
         match self.link.recv(patience) {
             Ok(LinkEvent::Message(_, body)) => match Message::decode(&body) {
                 Ok(Message::Accepted(destination)) => {
+                    if let Err(why) = check_peer(self.link, destination) {
+                        return Some(Input::Failed(why));
+                    }
                     self.destination = destination;
                     self.strike(Step::Accepted);
                     Some(Input::Message(Message::Accepted(destination)))

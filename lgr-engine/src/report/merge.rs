@@ -1,6 +1,6 @@
 //! One report from what both sides know.
 
-use super::{EngineKind, PerSide, QueueReport, Report, RunsOn, Side, Ticks};
+use super::{EngineKind, LinkTls, PerSide, QueueReport, Report, RunsOn, Side, Ticks};
 
 /// Why two halves do not belong together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +22,16 @@ impl<T> PerSide<T> {
         Self {
             source: source_half.source.or(destination_half.source),
             destination: destination_half.destination.or(source_half.destination),
+        }
+    }
+}
+
+impl LinkTls {
+    /// Both sides speak the same; each knows its own peer.
+    fn merge(source_half: Option<Self>, destination_half: Option<Self>) -> Option<Self> {
+        match (source_half, destination_half) {
+            (Some(ours), Some(theirs)) => Some(Self { peer: PerSide::merge(ours.peer, theirs.peer), ..ours }),
+            (ours, theirs) => ours.or(theirs),
         }
     }
 }
@@ -92,6 +102,7 @@ impl Report {
             cpu_s: PerSide::merge(ours.cpu_s, theirs.cpu_s),
             memory_peak_bytes: PerSide::merge(ours.memory_peak_bytes, theirs.memory_peak_bytes),
             passes: if ours.passes.is_empty() { theirs.passes } else { ours.passes },
+            tls: LinkTls::merge(ours.tls, theirs.tls),
             environment: PerSide::merge(ours.environment, theirs.environment),
             ..ours
         };

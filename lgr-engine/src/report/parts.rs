@@ -366,3 +366,15 @@ pub struct Fallback {
     /// Why, as the probe found it.
     pub reason: String,
 }
+
+/// TLS as a link used it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LinkTls {
+    /// Version of TLS, such as `TLSv1.3`.
+    pub version: String,
+    /// Cipher suite, such as `TLS13_AES_128_GCM_SHA256`.
+    pub suite: String,
+    /// The member that each side found at the other end, by its certificate.
+    #[serde(default)]
+    pub peer: PerSide<String>,
+}

@@ -56,10 +56,10 @@ fn head(lines: &mut Lines, report: &Report) {
     let (page, granule) = (size(report.page_size), size(report.granule));
     let memory = size(report.guest_memory_bytes);
     lines.add("memory", format!("{memory}{touched}, pages of {page}, tracked by {granule}"));
-    lines.add(
-        "how",
-        format!("{}, {engine}, tracker {}, policy {}", report.medium, report.tracker, report.policy),
-    );
+    let medium = &report.medium;
+    let tls = report.tls.as_ref().map(|tls| format!(", {} {}", tls.version, tls.suite)).unwrap_or_default();
+    lines
+        .add("how", format!("{medium}{tls}, {engine}, tracker {}, policy {}", report.tracker, report.policy));
 }
 
 fn passes(lines: &mut Lines, passes: &[PassReport]) {

@@ -1,0 +1,30 @@
+//! Membership: which members there are, who may join and leave when, and what happens when one cannot be heard.
+//!
+//! ```text
+//!   Start ─▶ read the record ─▶ BeginJoin ─▶ reach every joined member ─▶ Request ═▶ consent of all ─▶ FinishJoin ─▶ Joined
+//!               │  ▲                                                         ║                             │
+//!               └──┘ another joins or leaves, or an                          ╚═▶ veto ─▶ FailJoin          ▼
+//!                    earlier life of this one is not over                               Isolated       Proceed to all
+//! ```
+//!
+//! **What can go wrong, told once.**
+//! - *A member dies or is cut off.* The others cannot tell which, so they go SAFE: what runs goes on, nothing new is
+//!   granted. Its heartbeat in the record tells them apart: if that stands still for [`Timing::down_after_ms`], it is
+//!   declared down (by itself with cross-system timeouts, else by an operator), and what it held is free.
+//! - *A member that was only slow* must by then have stopped. It stops itself when it has not written its heartbeat for
+//!   [`Timing::fence_after_ms`], which is shorter, counted from before the last write that succeeded. One that slept
+//!   through all of that looks at the time before anything else.
+//! - *Two change at once.* The record lets one member join or leave at a time, and each step is one atomic change of it.
+//!   The messages between members only prepare a step or tell of it; if they are lost, the record decides.
+//! - *A link comes back.* Both members may have let go of things meanwhile, so each takes the other's share anew before it
+//!   counts the other as reached.
+
+mod core;
+mod message;
+mod record;
+mod state;
+
+pub use self::core::{Command, CommandRefused, Effect, Input, Member, RecordOutcome, Stopped, Timing};
+pub use message::{LEN_BYTES_MAX, LEVEL, Message, Shares, Transition};
+pub use record::{Change, ChangeRefused, Entry, Ident, Record};
+pub use state::{MemberState, Mode, WhyDown};

@@ -1,0 +1,321 @@
+//! Who is logged on where: a single-configuration user on one member at a time, a multiconfiguration user once per member.
+//!
+//! A member that wants to log a single-configuration user on asks every other member. Each that says yes remembers the
+//! asker as the holder, so a later attempt anywhere runs into it.
+//!
+//! **Two attempts at once.** Let members 1 and 3 log the same user on. One of two things happens first: member 1 answers
+//! member 3's question, and then it knows the holder and refuses its own attempt; or it begins its own attempt, and then
+//! it answers no, because of two attempts that know of each other the one of the lower slot wins. So exactly one is
+//! granted, and a third member that had said yes to the loser lets the winner take its place.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Output, Service, View};
+use crate::member::{MemberState, Mode};
+use crate::name::{Slot, UserId};
+
+/// How a user may be logged on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UserKind {
+    /// On one member at a time (`USER`).
+    Single,
+    /// Once on each member (`IDENTITY`).
+    Multi,
+}
+
+/// What may be asked of the service on its own member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogonRequest {
+    /// LOGON, XAUTOLOG.
+    On(UserId, UserKind),
+    /// LOGOFF, FORCE. Always possible.
+    Off(UserId),
+}
+
+/// Its answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogonAnswer {
+    /// Done.
+    Granted,
+    /// Not done.
+    Refused(LogonRefusal),
+}
+
+/// Why a user is not logged on or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum LogonRefusal {
+    /// The user is logged on there, or is just being.
+    #[error("already logged on at slot {0}")]
+    LoggedOn(Slot),
+    /// Some member cannot be reached, so nobody can tell.
+    #[error("the cluster is in SAFE mode")]
+    Safe,
+    /// It is not logged on here.
+    #[error("not logged on")]
+    NotLoggedOn,
+    /// Too many wait already.
+    #[error("too many requests wait")]
+    TooMany,
+}
+
+/// Requests that may wait for a stable cluster.
+const HELD_MAX: usize = 4096;
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+enum PeerMessage {
+    /// May I log this user on? The number is that of the attempt, for the answer.
+    Ask(UserId, u64),
+    Yes(UserId, u64),
+    /// The user is there.
+    No(UserId, u64, Slot),
+    /// Not now: ask again when the cluster is stable.
+    Later(UserId, u64),
+    /// I do not hold the user (any more).
+    Free(UserId),
+}
+
+#[derive(Debug)]
+struct Attempt {
+    number: u64,
+    request: u64,
+    asked: BTreeSet<Slot>,
+    waits_for: BTreeSet<Slot>,
+}
+
+/// The service.
+#[derive(Debug, Default)]
+pub struct Logon {
+    /// Users that are on here.
+    mine: BTreeMap<UserId, UserKind>,
+    /// Single-configuration users of other members.
+    others: BTreeMap<UserId, Slot>,
+    attempts: BTreeMap<UserId, Attempt>,
+    attempts_made: u64,
+    held: Vec<(u64, UserId)>,
+}
+
+impl Logon {
+    /// Nobody is logged on.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The users that are on at this member.
+    pub fn here(&self) -> impl Iterator<Item = (UserId, UserKind)> + '_ {
+        self.mine.iter().map(|(user, kind)| (*user, *kind))
+    }
+
+    /// The single-configuration users that are on at other members.
+    pub fn elsewhere(&self) -> impl Iterator<Item = (UserId, Slot)> + '_ {
+        self.others.iter().map(|(user, slot)| (*user, *slot))
+    }
+
+    /// A user's guest is gone or has come by itself (it ended, or was relocated out).
+    fn log_off(&mut self, view: &View, user: UserId, out: &mut Vec<Output>) -> Result<(), LogonRefusal> {
+        let kind = self.mine.remove(&user).ok_or(LogonRefusal::NotLoggedOn)?;
+        if kind == UserKind::Single {
+            view.listeners().for_each(|to| send(to, PeerMessage::Free(user), out));
+        }
+        Ok(())
+    }
+
+    fn log_on(&mut self, view: &View, request: u64, user: UserId, out: &mut Vec<Output>) {
+        let holder = if self.mine.contains_key(&user) || self.attempts.contains_key(&user) {
+            Some(view.me)
+        } else {
+            self.others.get(&user).copied()
+        };
+        if let Some(holder) = holder {
+            return answer(request, LogonAnswer::Refused(LogonRefusal::LoggedOn(holder)), out);
+        }
+        match view.mode {
+            Mode::Safe => answer(request, LogonAnswer::Refused(LogonRefusal::Safe), out),
+            Mode::InFlux if self.held.len() >= HELD_MAX => {
+                answer(request, LogonAnswer::Refused(LogonRefusal::TooMany), out);
+            }
+            Mode::InFlux => self.held.push((request, user)),
+            Mode::Stable => {
+                let asked: BTreeSet<Slot> = view.peers().collect();
+                self.attempts_made += 1;
+                let number = self.attempts_made;
+                asked.iter().for_each(|to| send(*to, PeerMessage::Ask(user, number), out));
+                self.attempts.insert(user, Attempt { number, request, waits_for: asked.clone(), asked });
+                self.grant_if_due(view, user, out);
+            }
+        }
+    }
+
+    fn grant_if_due(&mut self, view: &View, user: UserId, out: &mut Vec<Output>) {
+        let due = self.attempts.get(&user).is_some_and(|attempt| attempt.waits_for.is_empty());
+        if due
+            && view.mode == Mode::Stable
+            && let Some(attempt) = self.attempts.remove(&user)
+        {
+            self.mine.insert(user, UserKind::Single);
+            answer(attempt.request, LogonAnswer::Granted, out);
+        }
+    }
+
+    /// Ends an attempt; those who said yes are told to forget it.
+    fn give_up(&mut self, view: &View, user: UserId, out: &mut Vec<Output>) -> Option<u64> {
+        let attempt = self.attempts.remove(&user)?;
+        let told = attempt.asked.iter().filter(|slot| view.reached[slot.index()]);
+        told.for_each(|to| send(*to, PeerMessage::Free(user), out));
+        Some(attempt.request)
+    }
+
+    fn asked(&mut self, view: &View, from: Slot, (user, number): (UserId, u64), out: &mut Vec<Output>) {
+        let reply = if view.mode != Mode::Stable {
+            PeerMessage::Later(user, number)
+        } else if self.mine.contains_key(&user) || (self.attempts.contains_key(&user) && view.me < from) {
+            PeerMessage::No(user, number, view.me)
+        } else {
+            if let Some(request) = self.give_up(view, user, out) {
+                answer(request, LogonAnswer::Refused(LogonRefusal::LoggedOn(from)), out);
+            }
+            match self.others.get(&user) {
+                Some(holder) if *holder < from => PeerMessage::No(user, number, *holder),
+                _ => {
+                    self.others.insert(user, from);
+                    PeerMessage::Yes(user, number)
+                }
+            }
+        };
+        send(from, reply, out);
+    }
+
+    fn is_current(&self, user: UserId, number: u64) -> bool {
+        self.attempts.get(&user).is_some_and(|attempt| attempt.number == number)
+    }
+
+    /// Attempts that cannot go on now wait, or are refused.
+    fn suspend_attempts(&mut self, view: &View, out: &mut Vec<Output>) {
+        let users: Vec<UserId> = self.attempts.keys().copied().collect();
+        for user in users {
+            if let Some(request) = self.give_up(view, user, out) {
+                self.held.push((request, user));
+            }
+        }
+        if view.mode == Mode::Safe {
+            for (request, _) in self.held.drain(..) {
+                answer(request, LogonAnswer::Refused(LogonRefusal::Safe), out);
+            }
+        }
+    }
+}
+
+impl Service for Logon {
+    fn name(&self) -> &'static str {
+        "Logon"
+    }
+
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+
+    fn state(&self) -> Vec<u8> {
+        let users: Vec<UserId> =
+            self.here().filter(|(_, kind)| *kind == UserKind::Single).map(|(user, _)| user).collect();
+        encode(&users)
+    }
+
+    fn check_join(&self, slot: Slot, state: &[u8]) -> Result<(), String> {
+        let users: Vec<UserId> = decode(state)?;
+        match users.iter().find(|user| self.mine.get(user) == Some(&UserKind::Single)) {
+            Some(user) => Err(format!("{user} is logged on here and at slot {slot}")),
+            None => Ok(()),
+        }
+    }
+
+    fn adopt(&mut self, slot: Slot, state: &[u8]) {
+        self.others.retain(|_, holder| *holder != slot);
+        let users: Vec<UserId> = decode(state).unwrap_or_default();
+        self.others.extend(users.into_iter().map(|user| (user, slot)));
+    }
+
+    fn member_changed(&mut self, view: &View, out: &mut Vec<Output>) {
+        self.others.retain(|_, holder| view.states[holder.index()] != MemberState::Down);
+        if view.mode != Mode::Stable {
+            self.suspend_attempts(view, out);
+        }
+    }
+
+    fn prepare_for_stable(&mut self, view: &View, out: &mut Vec<Output>) {
+        for (request, user) in std::mem::take(&mut self.held) {
+            self.log_on(view, request, user, out);
+        }
+    }
+
+    fn message(&mut self, view: &View, from: Slot, body: &[u8], out: &mut Vec<Output>) {
+        let Ok(message) = decode::<PeerMessage>(body) else { return };
+        match message {
+            PeerMessage::Ask(user, number) => self.asked(view, from, (user, number), out),
+            PeerMessage::Yes(user, number) if self.is_current(user, number) => {
+                if let Some(attempt) = self.attempts.get_mut(&user) {
+                    attempt.waits_for.remove(&from);
+                    self.grant_if_due(view, user, out);
+                }
+            }
+            PeerMessage::No(user, number, holder) if self.is_current(user, number) => {
+                if let Some(request) = self.give_up(view, user, out) {
+                    answer(request, LogonAnswer::Refused(LogonRefusal::LoggedOn(holder)), out);
+                }
+            }
+            PeerMessage::Later(user, number) if self.is_current(user, number) => {
+                if let Some(request) = self.give_up(view, user, out) {
+                    self.held.push((request, user));
+                }
+            }
+            // The answer to an attempt that was given up.
+            PeerMessage::Yes(..) | PeerMessage::No(..) | PeerMessage::Later(..) => {}
+            PeerMessage::Free(user) => {
+                if self.others.get(&user) == Some(&from) {
+                    self.others.remove(&user);
+                }
+            }
+        }
+    }
+
+    fn request(&mut self, view: &View, request: u64, body: &[u8], out: &mut Vec<Output>) {
+        match decode::<LogonRequest>(body) {
+            Ok(LogonRequest::On(user, UserKind::Single)) => self.log_on(view, request, user, out),
+            Ok(LogonRequest::On(user, UserKind::Multi)) => {
+                let granted = if view.mode == Mode::Safe {
+                    LogonAnswer::Refused(LogonRefusal::Safe)
+                } else if self.mine.insert(user, UserKind::Multi).is_some() {
+                    LogonAnswer::Refused(LogonRefusal::LoggedOn(view.me))
+                } else {
+                    LogonAnswer::Granted
+                };
+                answer(request, granted, out);
+            }
+            Ok(LogonRequest::Off(user)) => {
+                let done = self.log_off(view, user, out);
+                answer(request, done.map_or_else(LogonAnswer::Refused, |()| LogonAnswer::Granted), out);
+            }
+            Err(_) => answer(request, LogonAnswer::Refused(LogonRefusal::NotLoggedOn), out),
+        }
+    }
+}
+
+fn send(to: Slot, message: PeerMessage, out: &mut Vec<Output>) {
+    out.push(Output::Send { to, body: encode(&message) });
+}
+
+fn answer(request: u64, answer: LogonAnswer, out: &mut Vec<Output>) {
+    out.push(Output::Answer { request, body: encode(&answer) });
+}
+
+fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_allocvec(value).expect("these types have no maps or lengths unknown")
+}
+
+fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, String> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok(_) => Err("bytes are left over".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}

@@ -1,0 +1,487 @@
+//! A whole cluster in one thread, in virtual time, from a seed: the very cores that real members run, and everything that
+//! can happen to them.
+//!
+//! Members are started, stopped, killed and put to sleep; links are cut and heal; the record answers late, or not, or makes
+//! a change and does not say so; users log on everywhere at once. After every event the [invariants](check) are looked at.
+//! In the end everything heals, and the cluster must come to rest: all members joined, the mode stable, every request
+//! answered, and all of one mind about who is where.
+
+mod check;
+mod network;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use check::Violation;
+use network::Network;
+
+use crate::member::{
+    Change, Command, Effect, Input, Member, MemberState, Mode, Record, RecordOutcome, Timing,
+};
+use crate::name::{ClusterName, MEMBERS_MAX, Slot, SystemName, UserId};
+use crate::service::{Logon, LogonAnswer, LogonRequest, Service, UserKind};
+
+const SLOTS: usize = MEMBERS_MAX as usize;
+/// Users that are logged on and off.
+const USERS: u64 = 4;
+/// How long the trouble lasts at most, in ms.
+const TROUBLE_MS: u64 = 120_000;
+/// How long the cluster may take to come to rest, in ms.
+const REST_MS: u64 = 120_000;
+
+/// splitmix64
+#[derive(Clone, Debug)]
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % sides
+    }
+
+    /// True once in so many times.
+    pub(crate) fn once_in(&mut self, sides: u64) -> bool {
+        self.roll(sides) == 0
+    }
+}
+
+/// Something that will happen. Those of a member's earlier boot no longer do.
+#[derive(Clone, Debug)]
+enum Event {
+    Tick(Slot, u64),
+    /// The volume carries an operation out, whether or not its member still lives.
+    Carry(Slot, u64, Option<Change>),
+    Answer(Slot, u64, RecordOutcome),
+    Network,
+    Trouble,
+    Resume(Slot, u64),
+    Boot(Slot),
+}
+
+/// A process that is, or was, a member.
+struct Node {
+    member: Option<Member>,
+    boot: u64,
+    paused: bool,
+    /// What came while it slept.
+    backlog: Vec<Input>,
+    /// Users whose guests run here.
+    guests: BTreeSet<UserId>,
+    /// Requests that wait for their answers.
+    requests: BTreeMap<u64, UserId>,
+}
+
+/// What a run did, for those who want to know that something happened in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Events.
+    pub events: u64,
+    /// Logons granted.
+    pub granted: u64,
+    /// Logons refused.
+    pub refused: u64,
+    /// Members that stopped themselves, by any reason but leaving.
+    pub fenced: u64,
+    /// Joins that came to their end.
+    pub joins: u64,
+    /// Members that were declared down.
+    pub declared: u64,
+}
+
+/// The cluster.
+pub struct Simulation {
+    now_ms: u64,
+    dice: Dice,
+    events: BTreeMap<(u64, u64), Event>,
+    sequence: u64,
+    nodes: Vec<Node>,
+    network: Network,
+    record: Record,
+    requests: u64,
+    trouble_until_ms: u64,
+    tally: Tally,
+    log: Option<Vec<String>>,
+}
+
+fn system(slot: Slot) -> SystemName {
+    SystemName::new(["MEMBERA", "MEMBERB", "MEMBERC", "MEMBERD"][slot.index()]).expect("these are names")
+}
+
+/// The logon service of a member.
+fn logon(member: &Member) -> Option<&Logon> {
+    let service: &dyn std::any::Any = member.services().first()?.as_any();
+    service.downcast_ref()
+}
+
+fn user(number: u64) -> UserId {
+    UserId::new(&format!("LINUX{number:02}")).expect("this is a user id")
+}
+
+impl Simulation {
+    /// Runs the cluster of a seed to its end.
+    ///
+    /// # Errors
+    /// Which invariant broke, and when.
+    pub fn run(seed: u64) -> Result<Tally, Violation> {
+        Self::new(seed).to_the_end()
+    }
+
+    /// The same, and every event and effect as a line.
+    pub fn run_logged(seed: u64) -> (Result<Tally, Violation>, Vec<String>) {
+        let mut simulation = Self::new(seed);
+        simulation.log = Some(Vec::new());
+        let outcome = simulation.to_the_end();
+        (outcome, simulation.log.unwrap_or_default())
+    }
+
+    fn new(seed: u64) -> Self {
+        let cluster = ClusterName::new("DEMOSSI").expect("this is a name");
+        let mut dice = Dice(seed);
+        let mut record =
+            Record::new(cluster, std::array::from_fn(|index| Slot::new(index as u8 + 1).map(system)));
+        record.timeouts = !dice.once_in(4);
+        let node = || Node {
+            member: None,
+            boot: 0,
+            paused: false,
+            backlog: Vec::new(),
+            guests: BTreeSet::new(),
+            requests: BTreeMap::new(),
+        };
+        let trouble_until_ms = dice.roll(TROUBLE_MS);
+        let mut simulation = Self {
+            now_ms: 0,
+            dice,
+            events: BTreeMap::new(),
+            sequence: 0,
+            nodes: (0..SLOTS).map(|_| node()).collect(),
+            network: Network::default(),
+            record,
+            requests: 0,
+            trouble_until_ms,
+            tally: Tally::default(),
+            log: None,
+        };
+        for slot in Slot::all() {
+            let at = simulation.dice.roll(3_000);
+            simulation.after(at, Event::Boot(slot));
+        }
+        simulation.after(500, Event::Trouble);
+        simulation.after(5, Event::Network);
+        simulation
+    }
+
+    fn to_the_end(&mut self) -> Result<Tally, Violation> {
+        let rest_by_ms = self.trouble_until_ms + REST_MS;
+        while let Some(((at, _), event)) = self.events.pop_first() {
+            self.now_ms = at;
+            self.tally.events += 1;
+            self.event(event)?;
+            self.check()?;
+            if self.now_ms > self.trouble_until_ms && self.is_at_rest() {
+                return Ok(self.tally);
+            }
+            if self.now_ms > rest_by_ms {
+                return Err(self.unrest());
+            }
+        }
+        Err(self.unrest())
+    }
+
+    fn after(&mut self, delay_ms: u64, event: Event) {
+        self.sequence += 1;
+        self.events.insert((self.now_ms + delay_ms, self.sequence), event);
+    }
+
+    fn note(&mut self, text: impl FnOnce() -> String) {
+        let now_ms = self.now_ms;
+        if let Some(log) = &mut self.log {
+            log.push(format!("{now_ms:>7} {}", text()));
+        }
+    }
+
+    fn node(&mut self, slot: Slot) -> &mut Node {
+        &mut self.nodes[slot.index()]
+    }
+
+    fn lives(&self, slot: Slot) -> bool {
+        self.nodes[slot.index()].member.is_some()
+    }
+
+    fn event(&mut self, event: Event) -> Result<(), Violation> {
+        match event {
+            Event::Tick(slot, boot) if boot == self.node(slot).boot => self.input(slot, Input::Tick),
+            Event::Answer(slot, boot, outcome) if boot == self.node(slot).boot => {
+                self.input(slot, Input::Record(outcome))
+            }
+            Event::Carry(slot, boot, change) => {
+                self.carry(slot, boot, change);
+                Ok(())
+            }
+            Event::Network => self.network_step(),
+            Event::Trouble => self.trouble(),
+            Event::Resume(slot, boot) if boot == self.node(slot).boot => self.resume(slot),
+            Event::Boot(slot) => self.boot(slot),
+            Event::Tick(..) | Event::Answer(..) | Event::Resume(..) => Ok(()),
+        }
+    }
+
+    // Processes.
+
+    fn boot(&mut self, slot: Slot) -> Result<(), Violation> {
+        if self.lives(slot) {
+            return Ok(());
+        }
+        self.note(|| format!("{slot}: boots"));
+        let services: Vec<Box<dyn Service>> = vec![Box::new(Logon::new())];
+        let node = &mut self.nodes[slot.index()];
+        node.boot += 1;
+        node.paused = false;
+        node.member = Some(Member::new(slot, system(slot), Timing::default(), services));
+        self.input(slot, Input::Start)
+    }
+
+    /// The process is gone, and its guests with it.
+    fn die(&mut self, slot: Slot) {
+        let node = self.node(slot);
+        node.member = None;
+        node.boot += 1;
+        node.paused = false;
+        node.backlog.clear();
+        node.guests.clear();
+        node.requests.clear();
+        self.note(|| format!("{slot}: is dead"));
+    }
+
+    fn resume(&mut self, slot: Slot) -> Result<(), Violation> {
+        let node = self.node(slot);
+        if !std::mem::take(&mut node.paused) {
+            return Ok(());
+        }
+        let backlog = std::mem::take(&mut node.backlog);
+        self.note(|| format!("{slot}: wakes up"));
+        for input in backlog.into_iter().chain([Input::Tick]) {
+            if self.lives(slot) {
+                self.input(slot, input)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn input(&mut self, slot: Slot, input: Input) -> Result<(), Violation> {
+        let now_ms = self.now_ms;
+        if !matches!(input, Input::Tick) {
+            self.note(|| format!("{slot}: <- {input:?}"));
+        }
+        let node = &mut self.nodes[slot.index()];
+        let Some(member) = &mut node.member else { return Ok(()) };
+        if node.paused {
+            node.backlog.push(input);
+            return Ok(());
+        }
+        let effects = member.handle(now_ms, input);
+        let timeout = member.timeout_ms();
+        let boot = node.boot;
+        if let Some(at) = timeout {
+            // One timer too many does no harm: a tick before its time changes nothing.
+            let key = (at.max(now_ms + 1), 0);
+            let timers = self.events.range(..=(key.0, u64::MAX));
+            let set = timers.rev().take(64).any(
+                |(_, event)| matches!(event, Event::Tick(other, life) if (*other, *life) == (slot, boot)),
+            );
+            if !set {
+                self.after(at.max(now_ms + 1) - now_ms, Event::Tick(slot, boot));
+            }
+        }
+        for effect in effects {
+            self.effect(slot, boot, effect)?;
+        }
+        Ok(())
+    }
+
+    fn effect(&mut self, slot: Slot, boot: u64, effect: Effect) -> Result<(), Violation> {
+        self.note(|| format!("{slot}: -> {effect:?}"));
+        match effect {
+            Effect::Record(change) => {
+                let delay = 1 + self.dice.roll(if self.dice.clone().once_in(40) { 2_000 } else { 20 });
+                self.after(delay, Event::Carry(slot, boot, change));
+            }
+            Effect::Send(to, message) => self.network.send(slot, to, message, self.now_ms, &mut self.dice),
+            Effect::Answer(number, body) => self.answered(slot, number, &body)?,
+            Effect::Stop(why) => {
+                if why != crate::member::Stopped::Left {
+                    self.tally.fenced += 1;
+                }
+                self.die(slot);
+            }
+            Effect::Console(_) | Effect::Changed(_) | Effect::Reply(..) => {}
+        }
+        Ok(())
+    }
+
+    // The record.
+
+    fn carry(&mut self, slot: Slot, boot: u64, change: Option<Change>) {
+        let troubled = self.now_ms < self.trouble_until_ms;
+        let lost = troubled && self.dice.once_in(60);
+        if lost && self.dice.once_in(2) {
+            let outcome = RecordOutcome::Failed("no answer, nothing done".to_owned());
+            return self.after(5, Event::Answer(slot, boot, outcome));
+        }
+        let refused = change.and_then(|change| self.record.apply(&change).err());
+        match change {
+            Some(Change::FinishJoin(_)) if refused.is_none() => self.tally.joins += 1,
+            Some(Change::DeclareDown { .. }) if refused.is_none() => self.tally.declared += 1,
+            _ => {}
+        }
+        let outcome = match refused {
+            _ if lost => RecordOutcome::Failed("no answer, though it was done".to_owned()),
+            None => RecordOutcome::Done(self.record),
+            Some(why) => RecordOutcome::Refused(why, self.record),
+        };
+        let delay = 1 + self.dice.roll(10);
+        self.after(delay, Event::Answer(slot, boot, outcome));
+    }
+
+    // The network.
+
+    fn network_step(&mut self) -> Result<(), Violation> {
+        let lives: [Option<u64>; SLOTS] = std::array::from_fn(|index| {
+            let node = &self.nodes[index];
+            node.member.as_ref().map(|_| node.boot)
+        });
+        let paused: [bool; SLOTS] = std::array::from_fn(|index| self.nodes[index].paused);
+        let arrivals = self.network.step(self.now_ms, &lives, &paused, &mut self.dice);
+        for (slot, input) in arrivals {
+            self.input(slot, input)?;
+        }
+        self.after(5, Event::Network);
+        Ok(())
+    }
+
+    // What people and fate do.
+
+    fn trouble(&mut self) -> Result<(), Violation> {
+        if self.now_ms >= self.trouble_until_ms {
+            return self.heal();
+        }
+        let delay = 1 + self.dice.roll(1_500);
+        self.after(delay, Event::Trouble);
+        let slot = Slot::new(1 + self.dice.roll(SLOTS as u64) as u8).expect("1 to 4");
+        match self.dice.roll(20) {
+            0 => self.die(slot),
+            1 if self.lives(slot) && !self.node(slot).paused => {
+                let (boot, sleep) = (self.node(slot).boot, self.dice.roll(20_000));
+                self.node(slot).paused = true;
+                self.note(|| format!("{slot}: falls asleep for {sleep} ms"));
+                self.after(sleep, Event::Resume(slot, boot));
+            }
+            2 | 3 => {
+                let other = Slot::new(1 + self.dice.roll(SLOTS as u64) as u8).expect("1 to 4");
+                self.note(|| format!("cable between {slot} and {other}"));
+                self.network.toggle(slot, other);
+            }
+            4 => return self.shutdown(slot),
+            5 => {
+                let other = Slot::new(1 + self.dice.roll(SLOTS as u64) as u8).expect("1 to 4");
+                // The operator has made sure that it is stopped.
+                if !self.lives(other) {
+                    return self.input(slot, Input::Command(0, Command::SetDown(other)));
+                }
+            }
+            6 | 7 => {
+                let at = self.dice.roll(4_000);
+                self.after(at, Event::Boot(slot));
+            }
+            8..12 => return self.log_off(slot),
+            _ => {
+                // Often several at once.
+                for _ in 0..=self.dice.roll(3) {
+                    let slot = Slot::new(1 + self.dice.roll(SLOTS as u64) as u8).expect("1 to 4");
+                    let number = self.dice.roll(USERS);
+                    self.log_on(slot, user(number))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Trouble is over: cables are in, sleepers awake, and whoever is dead is started.
+    fn heal(&mut self) -> Result<(), Violation> {
+        self.network.heal();
+        for slot in Slot::all() {
+            self.resume(slot)?;
+            if !self.lives(slot) {
+                let at = self.dice.roll(2_000);
+                self.after(at, Event::Boot(slot));
+            }
+        }
+        self.after(3_000, Event::Trouble);
+        Ok(())
+    }
+
+    fn shutdown(&mut self, slot: Slot) -> Result<(), Violation> {
+        let guests: Vec<UserId> = self.node(slot).guests.iter().copied().collect();
+        for user in guests {
+            self.end_guest(slot, user)?;
+        }
+        self.input(slot, Input::Command(0, Command::Leave))
+    }
+
+    fn log_on(&mut self, slot: Slot, user: UserId) -> Result<(), Violation> {
+        let usable = self
+            .node(slot)
+            .member
+            .as_ref()
+            .is_some_and(|member| member.view().states[slot.index()] == MemberState::Joined);
+        if !usable || self.node(slot).paused {
+            return Ok(());
+        }
+        self.requests += 1;
+        let number = self.requests;
+        self.node(slot).requests.insert(number, user);
+        self.ask(slot, number, &LogonRequest::On(user, UserKind::Single))
+    }
+
+    fn log_off(&mut self, slot: Slot) -> Result<(), Violation> {
+        let Some(user) = self.node(slot).guests.first().copied() else { return Ok(()) };
+        if self.node(slot).paused {
+            return Ok(());
+        }
+        self.end_guest(slot, user)
+    }
+
+    fn end_guest(&mut self, slot: Slot, user: UserId) -> Result<(), Violation> {
+        self.node(slot).guests.remove(&user);
+        self.ask(slot, 0, &LogonRequest::Off(user))
+    }
+
+    fn ask(&mut self, slot: Slot, number: u64, request: &LogonRequest) -> Result<(), Violation> {
+        let body = postcard::to_allocvec(request).expect("a request can be written");
+        self.input(slot, Input::Request { service: "Logon".to_owned(), number, body })
+    }
+
+    fn answered(&mut self, slot: Slot, number: u64, body: &[u8]) -> Result<(), Violation> {
+        let Some(user) = self.node(slot).requests.remove(&number) else { return Ok(()) };
+        match postcard::from_bytes(body).expect("an answer can be read") {
+            LogonAnswer::Granted => {
+                self.tally.granted += 1;
+                self.check_grant(slot, user)?;
+                self.node(slot).guests.insert(user);
+            }
+            LogonAnswer::Refused(_) => self.tally.refused += 1,
+        }
+        Ok(())
+    }
+
+    /// Everybody is in, and nothing is under way.
+    fn is_at_rest(&self) -> bool {
+        self.nodes.iter().all(|node| {
+            node.requests.is_empty()
+                && node.member.as_ref().is_some_and(|member| member.view().mode == Mode::Stable)
+        }) && self.network.is_quiet()
+            && self.is_of_one_mind()
+    }
+}

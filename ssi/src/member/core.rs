@@ -333,7 +333,10 @@ impl Member {
 
     fn fence_if_late(&mut self, now_ms: u64) -> bool {
         let silent_ms = now_ms.saturating_sub(self.written_at_ms);
-        let late = self.is_live() && self.timeouts() && silent_ms > self.timing.fence_after_ms;
+        let late = !cfg!(feature = "planted-no-fence")
+            && self.is_live()
+            && self.timeouts()
+            && silent_ms > self.timing.fence_after_ms;
         if late {
             self.stop(Stopped::Fenced { silent_ms });
         }
@@ -548,7 +551,7 @@ impl Member {
         let Life::Asking(ask) = &mut self.life else { return };
         ask.waits_for.retain(|slot| joined.contains(slot));
         ask.shares.retain(|slot, _| joined.contains(slot));
-        if !ask.waits_for.is_empty() {
+        if !ask.waits_for.is_empty() && !cfg!(feature = "planted-early-commit") {
             return;
         }
         let ask = ask.clone();

@@ -178,7 +178,9 @@ impl Logon {
             match self.others.get(&user) {
                 Some(holder) if *holder < from => PeerMessage::No(user, number, *holder),
                 _ => {
-                    self.others.insert(user, from);
+                    if !cfg!(feature = "planted-forgotten-holder") {
+                        self.others.insert(user, from);
+                    }
                     PeerMessage::Yes(user, number)
                 }
             }

@@ -38,3 +38,34 @@ fn layouts_that_cannot_be_are_refused() {
         assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{words}");
     }
 }
+
+fn cluster(words: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lgr"));
+    command.args(["simulate", "cluster"]).args(words.split_whitespace()).output().unwrap()
+}
+
+#[test]
+fn a_cluster_breaks_no_invariant_and_says_what_happened_to_it() {
+    let output = cluster("--seeds 50 --first 777 --json");
+    assert_eq!(output.status.code(), Some(0));
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((told["seeds"].as_u64(), told["first"].as_u64()), (Some(50), Some(777)));
+    assert_eq!(told["broken"].as_array().map(Vec::len), Some(0));
+    for happened in ["events", "joins", "granted", "refused", "declared"] {
+        assert!(told[happened].as_u64() > Some(10), "{happened}: {told}");
+    }
+}
+
+#[test]
+fn a_seed_that_is_replayed_shows_everything_and_always_the_same() {
+    let (first, again) = (cluster("--replay 5"), cluster("--replay 5"));
+    assert_eq!(first.status.code(), Some(0));
+    assert!(first.stdout == again.stdout, "two runs of a seed differ");
+    let text = String::from_utf8(first.stdout).unwrap();
+    assert!(
+        text.contains("HCPPLM1698I The mode of the SSI cluster is STABLE"),
+        "{}",
+        &text[text.len() - 500..]
+    );
+    assert_eq!(cluster("--seeds 0").status.code(), Some(2));
+}

@@ -1,8 +1,8 @@
-//! `lgr simulate`: what a machine that is not here would do, in virtual time.
+//! `lgr simulate link`: what FICON channels would carry.
 
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use isfc::ficon::{Generation, Layout, Simulation};
 use isfc::write_rule::Side;
 use serde::Serialize;
@@ -10,13 +10,6 @@ use serde::Serialize;
 use crate::options::named;
 use crate::progress::{complain, print};
 use crate::table::Table;
-
-/// What is simulated.
-#[derive(Subcommand, Debug)]
-pub(crate) enum Command {
-    /// A logical link over FICON channels, with more to write than it can carry
-    Link(LinkArgs),
-}
 
 /// Options of `lgr simulate link`.
 #[derive(Args, Debug)]
@@ -66,8 +59,7 @@ struct Line {
 }
 
 /// Runs the subcommand.
-pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
-    let Command::Link(args) = command;
+pub(crate) fn run(args: &LinkArgs) -> anyhow::Result<ExitCode> {
     if args.table {
         print(&all_layouts()?);
         return Ok(ExitCode::SUCCESS);

@@ -20,11 +20,13 @@
 //!   counts the other as reached.
 
 mod core;
+mod interface;
 mod message;
 mod record;
 mod state;
 
-pub use self::core::{Command, CommandRefused, Effect, Input, Member, RecordOutcome, Stopped, Timing};
+pub use self::core::Member;
+pub use interface::{Command, CommandRefused, Effect, Input, RecordOutcome, Stopped, Timing};
 pub use message::{LEN_BYTES_MAX, LEVEL, Message, Shares, Transition};
 pub use record::{Change, ChangeRefused, Entry, Ident, Record};
 pub use state::{MemberState, Mode, WhyDown};

@@ -125,14 +125,14 @@ impl Simulation {
     /// # Errors
     /// Which invariant broke, and when.
     pub fn run(seed: u64) -> Result<Tally, Violation> {
-        Self::new(seed).to_the_end()
+        Self::new(seed).play()
     }
 
     /// The same, and every event and effect as a line.
     pub fn run_logged(seed: u64) -> (Result<Tally, Violation>, Vec<String>) {
         let mut simulation = Self::new(seed);
         simulation.log = Some(Vec::new());
-        let outcome = simulation.to_the_end();
+        let outcome = simulation.play();
         (outcome, simulation.log.unwrap_or_default())
     }
 
@@ -173,7 +173,7 @@ impl Simulation {
         simulation
     }
 
-    fn to_the_end(&mut self) -> Result<Tally, Violation> {
+    fn play(&mut self) -> Result<Tally, Violation> {
         let rest_by_ms = self.trouble_until_ms + REST_MS;
         while let Some(((at, _), event)) = self.events.pop_first() {
             self.now_ms = at;

@@ -1,0 +1,46 @@
+//! What operators want.
+
+use super::*;
+
+impl Member {
+    pub(super) fn command(&mut self, now_ms: u64, number: u64, command: Command) {
+        if self.command.is_some() {
+            return self.effects.push(Effect::Reply(number, Err(CommandRefused::Busy)));
+        }
+        self.command = Some((number, command));
+        let here = self.view.states[self.slot.index()];
+        match command {
+            Command::Leave if matches!(self.life, Life::Joined | Life::Isolated) => {
+                self.life = Life::WantsOut { retry_at_ms: now_ms };
+                self.tick(now_ms);
+            }
+            Command::SetDown(slot) if self.life == Life::Joined && slot != self.slot => {
+                match self.check_set_down(now_ms, slot) {
+                    Ok(record) => self.declare(slot, &record),
+                    Err(why) => self.reply(Err(why)),
+                }
+            }
+            Command::SetTimeouts(timeouts) if self.life == Life::Joined => {
+                self.operate(Some(Change::SetTimeouts(timeouts)));
+            }
+            _ => self.reply(Err(CommandRefused::Here(here))),
+        }
+    }
+
+    pub(super) fn check_set_down(&self, now_ms: u64, slot: Slot) -> Result<Record, CommandRefused> {
+        let record = self.record.ok_or(CommandRefused::There(slot, MemberState::Unknown))?;
+        if record.entry(slot).state == MemberState::Down {
+            return Err(CommandRefused::There(slot, MemberState::Down));
+        }
+        if self.links[slot.index()] || !self.is_silent(now_ms, slot) {
+            return Err(CommandRefused::Alive(slot));
+        }
+        Ok(record)
+    }
+
+    pub(super) fn reply(&mut self, outcome: Result<(), CommandRefused>) {
+        if let Some((number, _)) = self.command.take() {
+            self.effects.push(Effect::Reply(number, outcome));
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Operations on the record, one at a time, and what follows from their outcome.
+
+use super::*;
+
+impl Member {
+    /// Queues an operation; a plain read is not queued twice.
+    pub(super) fn operate(&mut self, change: Option<Change>) {
+        if change.is_some() || !self.waiting.contains(&None) {
+            self.waiting.push_back(change);
+        }
+    }
+
+    pub(super) fn next_operation(&mut self, now_ms: u64) {
+        if self.under_way.is_none()
+            && self.life != Life::Gone
+            && let Some(change) = self.waiting.pop_front()
+        {
+            self.under_way = Some((change, now_ms));
+            self.effects.push(Effect::Record(change));
+        }
+    }
+
+    pub(super) fn record_done(&mut self, now_ms: u64, outcome: RecordOutcome) {
+        let Some((change, began_ms)) = self.under_way.take() else { return };
+        match outcome {
+            RecordOutcome::Done(record) => {
+                self.take_record(now_ms, record);
+                if let Some(change) = change {
+                    self.change_made(now_ms, began_ms, change);
+                }
+            }
+            RecordOutcome::Refused(why, record) => {
+                self.take_record(now_ms, record);
+                if let Some(change) = change {
+                    self.change_refused(now_ms, change, why);
+                }
+            }
+            RecordOutcome::Failed(why) => {
+                self.effects.push(Effect::Console(format!("Persistent data record: {why}")));
+                // Tried again, until this member has to stop for it.
+                if change.is_some_and(|change| !matches!(change, Change::Heartbeat(_))) {
+                    self.waiting.push_front(change);
+                }
+                self.heartbeat_at_ms = now_ms + self.timing.retry_ms;
+            }
+        }
+    }
+
+    pub(super) fn take_record(&mut self, now_ms: u64, record: Record) {
+        for slot in Slot::all() {
+            let (entry, watch) = (record.entry(slot), &mut self.watch[slot.index()]);
+            if (entry.incarnation, entry.heartbeat) != (watch.incarnation, watch.heartbeat)
+                || self.record.is_none()
+            {
+                let (incarnation, heartbeat) = (entry.incarnation, entry.heartbeat);
+                *watch = Watch { incarnation, heartbeat, moved_at_ms: now_ms };
+            }
+        }
+        self.record = Some(record);
+    }
+
+    pub(super) fn change_made(&mut self, now_ms: u64, began_ms: u64, change: Change) {
+        let of_mine = match change {
+            Change::BeginJoin { .. } => true,
+            Change::FinishJoin(ident)
+            | Change::FailJoin(ident)
+            | Change::BeginLeave(ident)
+            | Change::Heartbeat(ident) => ident == self.ident(),
+            _ => false,
+        };
+        if of_mine {
+            self.written_at_ms = began_ms;
+        }
+        match change {
+            Change::BeginJoin { .. } => {
+                self.incarnation = self.record.map_or(0, |record| record.entry(self.slot).incarnation);
+                self.heartbeat_at_ms = now_ms + self.timing.heartbeat_every_ms;
+                self.life = Life::Connecting;
+            }
+            Change::FinishJoin(_) => self.join_finished(),
+            Change::FailJoin(_) => self.life = Life::Isolated,
+            Change::BeginLeave(_) => self.ask_to_leave(now_ms),
+            Change::FinishLeave(_) => {
+                let incarnation = self.incarnation;
+                self.tell_all(&Message::Proceed { incarnation });
+                self.reply(Ok(()));
+                self.stop(Stopped::Left);
+            }
+            Change::DeclareDown { ident, .. } => {
+                self.console_down(ident.slot);
+                if self.command.is_some_and(|(_, command)| command == Command::SetDown(ident.slot)) {
+                    self.reply(Ok(()));
+                }
+            }
+            Change::SetTimeouts(_) => self.reply(Ok(())),
+            Change::Heartbeat(_) | Change::Abend(_) => {}
+        }
+    }
+
+    pub(super) fn change_refused(&mut self, now_ms: u64, change: Change, why: ChangeRefused) {
+        let retry_at_ms = now_ms + self.timing.retry_ms;
+        match change {
+            Change::BeginJoin { .. } => match why {
+                ChangeRefused::NotYours(slot, _) => self.stop(Stopped::Twin(slot)),
+                _ => self.life = Life::Waiting { retry_at_ms },
+            },
+            Change::BeginLeave(_) if matches!(why, ChangeRefused::Busy(..)) => {
+                self.life = Life::WantsOut { retry_at_ms };
+            }
+            Change::Heartbeat(_)
+            | Change::FinishJoin(_)
+            | Change::FailJoin(_)
+            | Change::BeginLeave(_)
+            | Change::FinishLeave(_) => self.stop(match why {
+                ChangeRefused::Incarnation(slot, _) => Stopped::Twin(slot),
+                _ => Stopped::DeclaredDown,
+            }),
+            Change::DeclareDown { ident, .. } => {
+                if self.command.is_some_and(|(_, command)| command == Command::SetDown(ident.slot)) {
+                    self.reply(Err(CommandRefused::Record(why)));
+                }
+            }
+            Change::SetTimeouts(_) => self.reply(Err(CommandRefused::Record(why))),
+            Change::Abend(_) => {}
+        }
+    }
+
+    pub(super) fn console_down(&mut self, slot: Slot) {
+        self.effects.push(Effect::Console(format!("SSI system in slot {slot} has been declared down")));
+    }
+}

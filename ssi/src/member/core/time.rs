@@ -1,0 +1,100 @@
+//! What time brings: heartbeats, retries, and members whose heartbeat stands still.
+
+use super::*;
+
+impl Member {
+    pub(super) fn is_silent(&self, now_ms: u64, slot: Slot) -> bool {
+        now_ms.saturating_sub(self.watch[slot.index()].moved_at_ms) > self.timing.down_after_ms
+    }
+
+    pub(super) fn tick(&mut self, now_ms: u64) {
+        match self.life {
+            Life::Waiting { retry_at_ms } if now_ms >= retry_at_ms => self.try_begin(now_ms),
+            Life::WantsOut { retry_at_ms } if now_ms >= retry_at_ms => {
+                self.life = Life::WantsOut { retry_at_ms: now_ms + self.timing.retry_ms };
+                let ident = self.ident();
+                self.operate(Some(Change::BeginLeave(ident)));
+            }
+            _ => {}
+        }
+        if self.is_live() && now_ms >= self.heartbeat_at_ms {
+            self.heartbeat_at_ms = now_ms + self.timing.heartbeat_every_ms;
+            let ident = self.ident();
+            if !self.waiting.contains(&Some(Change::Heartbeat(ident))) {
+                self.operate(Some(Change::Heartbeat(ident)));
+            }
+            self.heartbeat_to_all();
+            self.want_shares();
+            self.declare_silent(now_ms);
+            self.retry_held();
+        }
+        match &self.life {
+            Life::Asking(ask) if now_ms >= ask.deadline_ms => self.ask_again(),
+            Life::Leaving(_) => self.finish_leave_if_due(now_ms),
+            _ => {}
+        }
+    }
+
+    pub(super) fn heartbeat_to_all(&mut self) {
+        let view = self.view;
+        let heartbeat = Message::Heartbeat {
+            incarnation: self.incarnation,
+            state: view.states[self.slot.index()],
+            mode: view.mode,
+            reached: self.reach(),
+        };
+        self.tell_all(&heartbeat);
+    }
+
+    pub(super) fn reach(&self) -> [bool; SLOTS] {
+        std::array::from_fn(|index| self.synced[index].is_some() || index == self.slot.index())
+    }
+
+    pub(super) fn tell_all(&mut self, message: &Message) {
+        let me = self.slot;
+        for slot in Slot::all().filter(|slot| *slot != me) {
+            if self.links[slot.index()] {
+                self.effects.push(Effect::Send(slot, message.clone()));
+            }
+        }
+    }
+
+    /// Members that cannot live any more: their heartbeat stands still for longer than they may run without.
+    pub(super) fn declare_silent(&mut self, now_ms: u64) {
+        let Some(record) = self.record else { return };
+        if !record.timeouts || !self.is_member() {
+            return;
+        }
+        let me = self.slot;
+        for slot in Slot::all().filter(|slot| *slot != me) {
+            let entry = record.entry(slot);
+            if entry.state != MemberState::Down && self.is_silent(now_ms, slot) {
+                self.declare(slot, &record);
+            }
+        }
+    }
+
+    /// A member that is stuck in joining holds nothing yet and holds everybody up.
+    pub(super) fn declare_stuck(&mut self, now_ms: u64, slot: Slot) {
+        let Some(record) = self.record else { return };
+        let joining = record.entry(slot).state == MemberState::Joining;
+        if (joining || record.timeouts) && self.is_silent(now_ms, slot) {
+            self.declare(slot, &record);
+        }
+    }
+
+    pub(super) fn declare(&mut self, slot: Slot, record: &Record) {
+        let entry = record.entry(slot);
+        let ident = Ident { slot, incarnation: entry.incarnation };
+        let change = Change::DeclareDown { ident, heartbeat: entry.heartbeat };
+        if !self.waiting.contains(&Some(change)) {
+            self.operate(Some(change));
+        }
+    }
+
+    pub(super) fn retry_held(&mut self) {
+        if self.is_member() && self.view.mode == Mode::Stable {
+            self.with_services(|service, view, out| service.prepare_for_stable(view, out));
+        }
+    }
+}

@@ -39,7 +39,7 @@ impl Default for Timing {
 pub enum Input {
     /// Begin.
     Start,
-    /// Time has passed; see [`Member::timeout_ms`].
+    /// Time has passed; see [`timeout_ms`](super::Member::timeout_ms).
     Tick,
     /// The operation on the record of [`Effect::Record`] is over.
     Record(RecordOutcome),

@@ -2,7 +2,7 @@
 //! can happen to them.
 //!
 //! Members are started, stopped, killed and put to sleep; links are cut and heal; the record answers late, or not, or makes
-//! a change and does not say so; users log on everywhere at once. After every event the [invariants](check) are looked at.
+//! a change and does not say so; users log on everywhere at once. After every event the invariants are looked at.
 //! In the end everything heals, and the cluster must come to rest: all members joined, the mode stable, every request
 //! answered, and all of one mind about who is where.
 

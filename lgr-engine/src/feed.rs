@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::queue::SegQueue;
 use guest_mem::{ChunkPlan, PAGE_SIZE, Run, Runs, Storage};
-use guest_mem::{copy_zero, is_zero, prefetch};
+use guest_mem::{copy_zero, is_zero};
 use isfc::frame::{EXTENTS_MAX, PROGRAM_PAYLOAD_BYTES, coverage_digest};
 use isfc::{Extent, ExtentClass, Next, Notifier, Transfer, TransferSource};
 use xxhash_rust::xxh3::Xxh3;
@@ -23,8 +23,6 @@ use crate::message::PassTotals;
 pub const GUEST_STORAGE: u16 = 0;
 /// Devices a link can have.
 const DEVICES_MAX: usize = isfc::hello::DEVICES_MAX as usize;
-/// Pages whose first bytes are fetched while earlier ones are tested.
-const PREFETCH_PAGES: usize = 16;
 
 /// One pass: the pages, cut into chunks, and who has which.
 #[derive(Debug)]
@@ -219,12 +217,7 @@ impl Feed {
     fn fill_in_place(&self, pass: &Pass, chunk: usize, transfer: &mut Transfer) -> u64 {
         let mut zero_pages = 0;
         for run in pass.runs.chunk(&pass.plan[chunk]) {
-            let mut ahead = run.page_numbers();
-            ahead.by_ref().take(PREFETCH_PAGES).for_each(|page| prefetch(self.storage.page_ptr(page)));
             for page in run.page_numbers() {
-                if let Some(page) = ahead.next() {
-                    prefetch(self.storage.page_ptr(page));
-                }
                 // SAFETY: the page lies in the storage; it may change while it is read, and then it is
                 // dirty again and sent again.
                 let zero = unsafe { is_zero(self.storage.page_ptr(page), PAGE_SIZE) };

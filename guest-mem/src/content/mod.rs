@@ -37,18 +37,6 @@ pub fn zero_page_hash() -> u64 {
     *HASH.get_or_init(|| xxh3_64(&[0; PAGE_SIZE]))
 }
 
-/// Asks the processor to have the beginning of a page at hand soon: most of what [`is_zero`] of a page that holds data
-/// costs is the wait for its first bytes. Any address will do.
-pub fn prefetch(ptr: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch reads nothing and never faults.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(ptr.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = ptr;
-}
-
 /// True if `len` bytes from `ptr` are all zero.
 ///
 /// # Safety

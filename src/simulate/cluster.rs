@@ -112,6 +112,7 @@ fn search(args: &ClusterArgs) -> anyhow::Result<Outcome> {
         (next..batch_end).into_par_iter().for_each(|seed| match Simulation::run(seed) {
             Ok(tally) => lock().add(&tally),
             Err(violation) => {
+                complain(&format!("seed {seed}: {violation}"));
                 let mut outcome = lock();
                 outcome.seeds += 1;
                 outcome.broken.push(Broken { seed, what: violation.to_string() });

@@ -6,8 +6,10 @@
 //! **Two attempts at once.** Let members 1 and 3 log the same user on. One of two things happens first: member 1 answers
 //! member 3's question, and then it knows the holder and refuses its own attempt; or it begins its own attempt, and then
 //! it answers no, because of two attempts that know of each other the one of the lower slot wins. So exactly one is
-//! granted, and a third member that had said yes to the loser lets the winner take its place.
+//! granted. A third member says yes to both if the one of the lower slot asks last, and remembers both: the winner may still
+//! give up for another reason, and a grant is told to all.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -72,6 +74,8 @@ enum PeerMessage {
     No(UserId, u64, Slot),
     /// Not now: ask again when the cluster is stable.
     Later(UserId, u64),
+    /// The user is on here now: of several that have asked, this one was granted.
+    Have(UserId),
     /// I do not hold the user (any more).
     Free(UserId),
 }
@@ -84,13 +88,32 @@ struct Attempt {
     waits_for: BTreeSet<Slot>,
 }
 
+/// Who has a user, or wants it and has had this member's yes.
+#[derive(Debug, Default)]
+struct Claims {
+    holder: Option<Slot>,
+    asked: BTreeSet<Slot>,
+}
+
+impl Claims {
+    /// In whose way another attempt would be.
+    fn first(&self) -> Option<Slot> {
+        self.holder.or_else(|| self.asked.first().copied())
+    }
+
+    fn forget(&mut self, slot: Slot) {
+        self.holder.take_if(|holder| *holder == slot);
+        self.asked.remove(&slot);
+    }
+}
+
 /// The service.
 #[derive(Debug, Default)]
 pub struct Logon {
     /// Users that are on here.
     mine: BTreeMap<UserId, UserKind>,
-    /// Single-configuration users of other members.
-    others: BTreeMap<UserId, Slot>,
+    /// Single-configuration users that other members have, or have asked for.
+    others: BTreeMap<UserId, Claims>,
     attempts: BTreeMap<UserId, Attempt>,
     attempts_made: u64,
     held: Vec<(u64, UserId)>,
@@ -109,7 +132,7 @@ impl Logon {
 
     /// The single-configuration users that are on at other members.
     pub fn elsewhere(&self) -> impl Iterator<Item = (UserId, Slot)> + '_ {
-        self.others.iter().map(|(user, slot)| (*user, *slot))
+        self.others.iter().filter_map(|(user, claims)| Some((*user, claims.first()?)))
     }
 
     /// A user's guest is gone or has come by itself (it ended, or was relocated out).
@@ -125,7 +148,7 @@ impl Logon {
         let holder = if self.mine.contains_key(&user) || self.attempts.contains_key(&user) {
             Some(view.me)
         } else {
-            self.others.get(&user).copied()
+            self.others.get(&user).and_then(Claims::first)
         };
         if let Some(holder) = holder {
             return answer(request, LogonAnswer::Refused(LogonRefusal::LoggedOn(holder)), out);
@@ -154,6 +177,7 @@ impl Logon {
             && let Some(attempt) = self.attempts.remove(&user)
         {
             self.mine.insert(user, UserKind::Single);
+            view.listeners().for_each(|to| send(to, PeerMessage::Have(user), out));
             answer(attempt.request, LogonAnswer::Granted, out);
         }
     }
@@ -175,17 +199,26 @@ impl Logon {
             if let Some(request) = self.give_up(view, user, out) {
                 answer(request, LogonAnswer::Refused(LogonRefusal::LoggedOn(from)), out);
             }
-            match self.others.get(&user) {
-                Some(holder) if *holder < from => PeerMessage::No(user, number, *holder),
+            let claims = self.others.entry(user).or_default();
+            match claims.holder.filter(|holder| *holder != from).or(claims.asked.first().copied()) {
+                Some(other) if claims.holder == Some(other) || other < from => {
+                    PeerMessage::No(user, number, other)
+                }
                 _ => {
                     if !cfg!(feature = "planted-forgotten-holder") {
-                        self.others.insert(user, from);
+                        claims.asked.insert(from);
                     }
                     PeerMessage::Yes(user, number)
                 }
             }
         };
         send(from, reply, out);
+    }
+
+    /// Nothing that `slot` has or wants is in anybody's way any more.
+    fn forget(&mut self, slot: Slot) {
+        self.others.values_mut().for_each(|claims| claims.forget(slot));
+        self.others.retain(|_, claims| claims.first().is_some());
     }
 
     fn is_current(&self, user: UserId, number: u64) -> bool {
@@ -232,13 +265,15 @@ impl Service for Logon {
     }
 
     fn adopt(&mut self, slot: Slot, state: &[u8]) {
-        self.others.retain(|_, holder| *holder != slot);
-        let users: Vec<UserId> = decode(state).unwrap_or_default();
-        self.others.extend(users.into_iter().map(|user| (user, slot)));
+        self.forget(slot);
+        for user in decode::<Vec<UserId>>(state).unwrap_or_default() {
+            self.others.entry(user).or_default().holder = Some(slot);
+        }
     }
 
     fn member_changed(&mut self, view: &View, out: &mut Vec<Output>) {
-        self.others.retain(|_, holder| view.states[holder.index()] != MemberState::Down);
+        let down = |slot: &Slot| view.states[slot.index()] == MemberState::Down;
+        Slot::all().filter(down).for_each(|slot| self.forget(slot));
         if view.mode != Mode::Stable {
             self.suspend_attempts(view, out);
         }
@@ -272,9 +307,17 @@ impl Service for Logon {
             }
             // The answer to an attempt that was given up.
             PeerMessage::Yes(..) | PeerMessage::No(..) | PeerMessage::Later(..) => {}
+            PeerMessage::Have(user) => {
+                let claims = self.others.entry(user).or_default();
+                claims.forget(from);
+                claims.holder = Some(from);
+            }
             PeerMessage::Free(user) => {
-                if self.others.get(&user) == Some(&from) {
-                    self.others.remove(&user);
+                if let Entry::Occupied(mut claims) = self.others.entry(user) {
+                    claims.get_mut().forget(from);
+                    if claims.get().first().is_none() {
+                        claims.remove();
+                    }
                 }
             }
         }

@@ -91,9 +91,11 @@ impl Simulation {
         for (slot, node) in Slot::all().zip(&self.nodes) {
             let view = node.member.as_ref().map(|member| {
                 let view = member.view();
-                (view.mode, view.states)
+                let knows = super::logon(member).map(|logon| logon.elsewhere().collect::<Vec<_>>());
+                (view.mode, view.states, knows.unwrap_or_default())
             });
-            what += &format!(" slot {slot} {view:?}, {} requests wait;", node.requests.len());
+            let (waits, runs) = (node.requests.len(), &node.guests);
+            what += &format!(" slot {slot} {view:?}, runs {runs:?}, {waits} requests wait;");
         }
         what += &format!(" of one mind: {}; record {:?}", self.is_of_one_mind(), self.record.entries);
         self.violation(what)

@@ -1,5 +1,6 @@
 //! Operations on the record, one at a time, and what follows from their outcome.
 
+use super::super::WhyDown;
 use super::*;
 
 impl Member {
@@ -31,8 +32,10 @@ impl Member {
             }
             RecordOutcome::Refused(why, record) => {
                 self.take_record(now_ms, record);
-                if let Some(change) = change {
-                    self.change_refused(now_ms, change, why);
+                match change {
+                    Some(change) if is_made(&change, &record) => self.change_made(now_ms, began_ms, change),
+                    Some(change) => self.change_refused(now_ms, change, why),
+                    None => {}
                 }
             }
             RecordOutcome::Failed(why) => {
@@ -127,5 +130,24 @@ impl Member {
 
     pub(super) fn console_down(&mut self, slot: Slot) {
         self.effects.push(Effect::Console(format!("SSI system in slot {slot} has been declared down")));
+    }
+}
+
+/// A change that was tried again because nobody said how it went, and that had been made: by nobody else, as it leads to
+/// this state in this life only once.
+fn is_made(change: &Change, record: &Record) -> bool {
+    let is = |ident: &Ident, state: MemberState| {
+        let entry = record.entry(ident.slot);
+        (entry.incarnation, entry.state) == (ident.incarnation, state)
+    };
+    match change {
+        Change::FinishJoin(ident) => is(ident, MemberState::Joined),
+        Change::FailJoin(ident) => is(ident, MemberState::Isolated),
+        Change::BeginLeave(ident) => is(ident, MemberState::Leaving),
+        Change::FinishLeave(ident) => {
+            is(ident, MemberState::Down) && record.entry(ident.slot).why == WhyDown::Left
+        }
+        Change::DeclareDown { ident, .. } => is(ident, MemberState::Down),
+        Change::BeginJoin { .. } | Change::Heartbeat(_) | Change::Abend(_) | Change::SetTimeouts(_) => false,
     }
 }

@@ -31,6 +31,9 @@ impl Member {
         if entry.incarnation < incarnation || (entry.incarnation == incarnation && entry.state != wanted) {
             return; // the record that is known here is older than the request; it is being read
         }
+        if self.consented.as_ref().is_some_and(|consented| consented.slot != slot) {
+            return; // the last word of the one before is still on its way
+        }
         let Some((.., shares)) = self.asked.take() else { return };
         if entry.incarnation != incarnation || !self.is_member() {
             return;
@@ -71,8 +74,8 @@ impl Member {
                 .consented
                 .as_ref()
                 .is_some_and(|consented| consented.slot == slot && consented.transition == Transition::Join);
-            view.reached[slot.index()] =
-                self.links[slot.index()] && (state == MemberState::Joined || joining);
+            let member = matches!(state, MemberState::Joined | MemberState::Suspended);
+            view.reached[slot.index()] = self.links[slot.index()] && (member || joining);
         }
         view.mode = self.mode(&view);
         view

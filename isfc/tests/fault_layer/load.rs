@@ -34,8 +34,10 @@ struct Programs {
 impl Programs {
     fn begin(&self, epoch: u64) {
         self.epoch.store(epoch, Ordering::SeqCst);
-        *self.left.lock().unwrap() = (0..PROGRAMS).rev().collect();
+        // Nobody takes of the new epoch before the old one is forgotten: what was given would be forgotten with it.
+        let mut left = self.left.lock().unwrap();
         self.given.lock().unwrap().iter_mut().for_each(BTreeSet::clear);
+        *left = (0..PROGRAMS).rev().collect();
     }
 }
 

@@ -11,6 +11,7 @@ mod owner;
 mod pki;
 mod progress;
 mod receive;
+mod refusals;
 mod relocate;
 mod security;
 mod signals;

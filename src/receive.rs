@@ -1,7 +1,8 @@
 //! `lgr receive ADDR`: waits for a guest, takes it, runs it, checks it.
 
+use std::cell::RefCell;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use isfc::tls::Tls;
@@ -13,6 +14,7 @@ use lgr_engine::report::{Report, RunsOn};
 use lgr_engine::workload::WorkloadFactory;
 
 use crate::options::{MemberArgs, member_name, named, seconds};
+use crate::refusals::Refusals;
 use crate::{output, progress, signals};
 
 /// Options of `lgr receive`.
@@ -67,9 +69,12 @@ fn serve(
     }
     observer.event(Event::Listening { address: listener.address().to_string() });
     let patience = args.wait.map(Duration::from_secs_f64);
-    let refused = |text: String| observer.event(Event::Note { text: format!("caller refused: {text}") });
-    let endpoints = listener.accept(patience, &|| cancel.is_requested(), &refused)?;
-    let endpoints = endpoints.rejoin_through(listener);
+    let refusals = RefCell::new(Refusals::default());
+    let note = |text: String| observer.event(Event::Note { text });
+    let refused = |text: String| refusals.borrow_mut().hear(&text, Instant::now()).into_iter().for_each(note);
+    let accepted = listener.accept(patience, &|| cancel.is_requested(), &refused);
+    refusals.borrow_mut().rest().into_iter().for_each(note);
+    let endpoints = accepted?.rejoin_through(listener);
     let link = Link::start(endpoints, args.common.link_options(args.member))?;
     observer.event(output::connected(&link));
     let mut factory = WorkloadFactory::new(!args.no_prefault);

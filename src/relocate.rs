@@ -2,16 +2,16 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use guest_mem::{MemoryAvailable, MemoryNeed, Storage, StorageOptions, check_fits};
 use isfc::ficon::{Layout, Pacer};
 use isfc::tls::Tls;
-use isfc::{Address, Link, LinkOptions, Medium, Share};
+use isfc::{Address, Endpoints, Link, LinkOptions, Medium, Share};
 use lgr_engine::driver::{Cancel, SourceOptions, relocate};
 use lgr_engine::event::{Event, Observer};
 use lgr_engine::guest::Guest;
@@ -175,12 +175,8 @@ fn move_to(
         volume.create(args.guest.guest, args.member)?
     };
     // Called first: nobody wants to wait for a guest to be built and then hear that nobody listens.
-    let shares = [Share { number: 0, memfd: storage.fd() }];
     let queues = args.pace.map_or(args.queues, |layout| layout.devices);
-    let endpoints = match tls {
-        Some(tls) => isfc::connect_tls(address, usize::from(queues), tls)?,
-        None => isfc::connect(address, usize::from(queues), &shares)?,
-    };
+    let endpoints = call(address, tls, queues.into(), &storage, cancel)?;
     let pacer = args.pace.map(|layout| Arc::new(Pacer::new(layout)));
     let link = Link::start(endpoints, LinkOptions { pacer, ..args.common.link_options(args.member) })?;
     observer.event(output::connected(&link));
@@ -192,6 +188,37 @@ fn move_to(
     let mut report = relocate(&mut guest, &link, &volume, &record, options, observer, cancel);
     report.options = options_given(args).context("options as JSON")?;
     Ok(report)
+}
+
+/// Calls the other member, in a thread of its own: a peer that does not answer takes seconds, and Ctrl-C must not.
+fn call(
+    address: &Address,
+    tls: Option<&Tls>,
+    queues: usize,
+    storage: &Arc<Storage>,
+    cancel: &Cancel,
+) -> anyhow::Result<Endpoints> {
+    let (answer, answered) = mpsc::channel();
+    let (to, tls, storage) = (address.clone(), tls.cloned(), storage.clone());
+    std::thread::Builder::new().name("lgr-call".into()).spawn(move || {
+        let shares = [Share { number: 0, memfd: storage.fd() }];
+        let endpoints = match tls {
+            Some(tls) => isfc::connect_tls(&to, queues, &tls),
+            None => isfc::connect(&to, queues, &shares),
+        };
+        // Nobody listens any more after a cancel.
+        let _ = answer.send(endpoints);
+    })?;
+    loop {
+        match answered.recv_timeout(Duration::from_millis(50)) {
+            Ok(endpoints) => return Ok(endpoints?),
+            Err(mpsc::RecvTimeoutError::Timeout) if cancel.is_requested() => {
+                bail!("cancelled while calling {address}")
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => bail!("calling {address} failed"),
+        }
+    }
 }
 
 fn build(storage: &Arc<Storage>, args: &RelocateArgs, observer: &dyn Observer) -> anyhow::Result<Workload> {

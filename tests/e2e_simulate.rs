@@ -30,9 +30,15 @@ fn the_committed_table_is_what_the_command_prints() {
 
 #[test]
 fn layouts_that_cannot_be_are_refused() {
-    for words in
-        ["--devices 17", "--channels 0", "--channels 5 --devices 4", "--gen escon", "--distance-km 301"]
-    {
+    for words in [
+        "--devices 17",
+        "--channels 0",
+        "--channels 5 --devices 4",
+        "--gen escon",
+        "--distance-km 301",
+        "--table --json",
+        "--table --gen ficon4",
+    ] {
         let output = simulate(words);
         assert_eq!(output.status.code(), Some(2), "{words}");
         assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{words}");
@@ -68,4 +74,10 @@ fn a_seed_that_is_replayed_shows_everything_and_always_the_same() {
         &text[text.len() - 500..]
     );
     assert_eq!(cluster("--seeds 0").status.code(), Some(2));
+/// Five channels with sixteen devices are not five times three.
+#[test]
+fn devices_that_do_not_divide_evenly_are_all_named() {
+    let text = String::from_utf8(simulate("--channels 5 --devices 16 --gen ficon8s").stdout).unwrap();
+    assert!(text.starts_with("ficon-express8s, 5 channels, 16 devices, 0 km\n"), "{text}");
+    assert_eq!(text.lines().filter(|line| line.contains("lesser")).count(), 16, "{text}");
 }

@@ -282,3 +282,18 @@ fn a_move_that_is_cancelled_over_tls_leaves_one_guest() {
     pair.source.signal(Signal::INT);
     assert_eq!(pair.wait().assert_one_guest(&trial), Side::Source);
 }
+
+/// A peer that takes the call and says nothing would be waited for until the deadline of the handshake.
+#[test]
+fn ctrl_c_ends_a_call_that_nobody_answers() {
+    let trial = Trial::new();
+    let dir = cluster(&trial, "DEMO");
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = format!("--to tcp:{}", silent.local_addr().unwrap());
+    let common =
+        format!("--volume {} {SMALL} --tls {}", trial.volume().display(), dir.join("MEMBERA").display());
+    let source = trial.start(&format!("relocate {to} {common}"));
+    let _called = silent.accept().unwrap();
+    source.signal(Signal::INT);
+    source.wait().refused(1, &["cancelled while calling"]);
+}

@@ -3,7 +3,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use socket2::Socket;
@@ -71,8 +71,10 @@ fn bring_up(dialer: Dialer, queues: usize, shares: &[Share<'_>]) -> Result<Endpo
         dialer.check_same(&mut session, shown)?;
     }
     let mut agreement = None;
+    // One deadline for all: a listener that answers drop by drop holds up nobody for longer.
+    let deadline = Instant::now() + HELLO_DEADLINE;
     for (device, carrier) in (0..).zip(&carriers) {
-        agreement = Some(dialer.hear_welcome(carrier, &Offer { device, ..first })?);
+        agreement = Some(dialer.hear_welcome(carrier, &Offer { device, ..first }, deadline)?);
     }
     let agreement = agreement.expect("at least one device was called");
     let peer = dialer.address.to_string();
@@ -105,7 +107,7 @@ impl Dialer {
     pub(crate) fn call_again(&self, offer: &Offer) -> Result<Carrier, MediumError> {
         let carrier = self.open(self.side()?.as_ref(), REDIAL_DEADLINE)?;
         self.say_hello(&carrier, offer, &[])?;
-        self.hear_welcome(&carrier, offer)?;
+        self.hear_welcome(&carrier, offer, Instant::now() + REDIAL_DEADLINE)?;
         Ok(carrier)
     }
 
@@ -132,7 +134,11 @@ impl Dialer {
         let (mut socket, target) = new_socket(&self.address).map_err(failed)?;
         match self.address {
             Address::Tcp(_) => socket.connect_timeout(&target, patience).map_err(failed)?,
-            Address::Unix(_) | Address::Shm(_) => socket.connect(&target).map_err(failed)?,
+            Address::Unix(_) | Address::Shm(_) => {
+                // It waits while the listener's queue of callers is full, for as long as a write may.
+                socket.set_write_timeout(Some(patience))?;
+                socket.connect(&target).map_err(|error| failed(no_place(error)))?;
+            }
         }
         tune(&socket, self.address.medium()).map_err(failed)?;
         let mut tunnel = None;
@@ -140,7 +146,6 @@ impl Dialer {
             let opened = Tunnel::open(socket, side, patience, None)?;
             (socket, tunnel) = (opened.0, Some(opened.1));
         }
-        socket.set_read_timeout(Some(patience))?;
         socket.set_write_timeout(Some(patience))?;
         Ok(Carrier { socket, tunnel })
     }
@@ -175,11 +180,15 @@ impl Dialer {
         Ok(())
     }
 
-    fn hear_welcome(&self, carrier: &Carrier, offer: &Offer) -> Result<Agreement, MediumError> {
-        use std::io::Read;
+    fn hear_welcome(
+        &self,
+        carrier: &Carrier,
+        offer: &Offer,
+        deadline: Instant,
+    ) -> Result<Agreement, MediumError> {
         let mut bytes = [0; WELCOME_LEN_BYTES];
-        let mut reader = &carrier.socket;
-        reader.read_exact(&mut bytes).map_err(|error| self.no_welcome(carrier, error))?;
+        read_exact_by(&carrier.socket, &mut bytes, deadline)
+            .map_err(|error| self.no_welcome(carrier, error))?;
         let mut welcome = Welcome::new(Err(Refusal::NotAHello));
         welcome.as_mut_bytes().copy_from_slice(&bytes);
         let agreement = welcome
@@ -195,7 +204,9 @@ impl Dialer {
     fn no_welcome(&self, carrier: &Carrier, error: io::Error) -> MediumError {
         let silent = error.kind() == io::ErrorKind::WouldBlock;
         let source = match error.kind() {
-            io::ErrorKind::WouldBlock => io::Error::other(format!("nothing came for {HELLO_DEADLINE:?}")),
+            io::ErrorKind::WouldBlock => {
+                io::Error::other(format!("no whole answer came in {HELLO_DEADLINE:?}"))
+            }
             io::ErrorKind::UnexpectedEof => io::Error::other("it hung up"),
             _ => error,
         };
@@ -204,6 +215,37 @@ impl Dialer {
             Some(failure) => self.tls_failed(failure),
             None => MediumError::NoWelcome { address: self.address.to_string(), source },
         }
+    }
+}
+
+/// Fills `bytes` until `deadline`, however they are dealt out.
+///
+/// # Errors
+/// `WouldBlock` if they did not all come, `UnexpectedEof`, or what the kernel says.
+fn read_exact_by(mut socket: &Socket, bytes: &mut [u8], deadline: Instant) -> io::Result<()> {
+    let mut filled = 0;
+    while filled < bytes.len() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // What has come already is taken even after the deadline; a time-out of zero would be none.
+        socket.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+        match io::Read::read(&mut socket, &mut bytes[filled..]) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) if left.is_zero() && filled + count < bytes.len() => {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// A Unix socket says "try again" when the listener's queue stays full.
+fn no_place(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => io::Error::other("it takes no calls, and its queue of callers is full"),
+        _ => error,
     }
 }
 

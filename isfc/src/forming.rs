@@ -125,7 +125,7 @@ impl Forming {
         while let Ok((socket, from)) = listener.accept() {
             let peer = from.as_socket().map_or_else(|| "a local caller".to_owned(), |at| at.to_string());
             if self.pending.len() >= PENDING_MAX || self.reception.is_full() {
-                refused(format!("{peer}: dropped, {PENDING_MAX} callers have said nothing yet"));
+                refused(format!("{peer}: dropped, {PENDING_MAX} callers have not finished their hello"));
                 continue;
             }
             let Ok(carrier) = self.reception.take(socket) else { continue };
@@ -151,7 +151,7 @@ impl Forming {
             match call.read(whole) {
                 Ok(true) => self.answer(call, served, refused),
                 Ok(false) if call.since.elapsed() > patience => {
-                    refused(format!("{}: said nothing for {HELLO_DEADLINE:?}", call.peer));
+                    refused(format!("{}: no whole hello came in {HELLO_DEADLINE:?}", call.peer));
                 }
                 Ok(false) => self.pending.push(call),
                 Err(error) => refused(format!("{}: {}", call.peer, call.why_gone(&error))),

@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::time::Duration;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::{Duration, Instant};
 
 use isfc::frame::{Extent, ExtentClass, FrameKind, HEADER_LEN_BYTES, Header, extents_check};
 use isfc::hello::{FEATURES, Offer, VERSIONS, WELCOME_LEN_BYTES};
@@ -99,4 +100,47 @@ fn one_that_fills_a_reserved_byte_is_of_another_protocol() {
         let _ = peer.read_to_end(&mut Vec::new());
     });
     assert_eq!(why, DownReason::Protocol("frame header with 0x09 in a reserved byte".to_owned()));
+}
+
+/// Each byte of its welcome comes well within the deadline of a hello, all 24 of them do not.
+#[test]
+fn a_listener_that_answers_drop_by_drop_is_given_up_at_the_deadline() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = isfc::Address::Tcp(silent.local_addr().unwrap());
+    let dripping = std::thread::spawn(move || {
+        let (mut caller, _) = silent.accept().unwrap();
+        let mut drops = 0;
+        while drops < WELCOME_LEN_BYTES && caller.write_all(b"I").is_ok() {
+            drops += 1;
+            std::thread::sleep(Duration::from_millis(1500));
+        }
+        drops
+    });
+    let started = Instant::now();
+    let error = isfc::connect(&address, 1, &[]).unwrap_err().to_string();
+    assert!(error.contains("no whole answer came in 5s"), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    let drops = dripping.join().unwrap();
+    assert!(drops < WELCOME_LEN_BYTES, "the caller heard all {drops}");
+}
+
+#[test]
+fn a_unix_listener_whose_queue_of_callers_stays_full_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("full");
+    let _listener = UnixListener::bind(&path).unwrap();
+    let mut waiting = Vec::new();
+    let full = loop {
+        // A call that would wait: the queue is full.
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        match socket.connect(&socket2::SockAddr::unix(&path).unwrap()) {
+            Ok(()) => waiting.push(UnixStream::from(socket)),
+            Err(error) => break error,
+        }
+        assert!(waiting.len() < 1 << 16, "the queue has no end");
+    };
+    assert_eq!(full.kind(), std::io::ErrorKind::WouldBlock);
+    let error = isfc::connect(&isfc::Address::Unix(path), 1, &[]).unwrap_err().to_string();
+    assert!(error.contains("its queue of callers is full"), "{error}");
 }

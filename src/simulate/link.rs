@@ -43,7 +43,7 @@ pub(crate) struct LinkArgs {
     json: bool,
 
     /// A Markdown table of 1 to 4 channels, 1 to 4 devices each, of every generation
-    #[arg(long)]
+    #[arg(long, exclusive = true)]
     table: bool,
 }
 
@@ -124,9 +124,16 @@ fn text(lines: &[Line], layout: &Layout) -> String {
     let writing: Vec<&Line> = lines.iter().filter(|line| line.ssch_per_s > 0.0).collect();
     let sum = |value: fn(&Line) -> f64| writing.iter().map(|line| value(line)).sum::<f64>();
     let (rate, ssch) = (sum(|line| line.bytes_per_s) / 1e6, sum(|line| line.ssch_per_s));
+    let plural = |count: u8| if count == 1 { "" } else { "s" };
     format!(
-        "{layout}, {} devices\n\n{table}\n{} write: {rate:.1} MB/s, {ssch:.1} SSCH/s, {:.1} SSCH/s each{}\n",
+        "{}, {} channel{}, {} device{}, {} km\n\n{table}\n{} write: {rate:.1} MB/s, {ssch:.1} SSCH/s, \
+         {:.1} SSCH/s each{}\n",
+        layout.generation,
+        layout.channels,
+        plural(layout.channels),
         layout.devices,
+        plural(layout.devices),
+        layout.distance_km,
         writing.len(),
         ssch / writing.len().max(1) as f64,
         if writing.len() < lines.len() { "; the others are quiet by the write rule" } else { "" }

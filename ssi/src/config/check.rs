@@ -10,15 +10,29 @@ use crate::source::{Diagnostic, Diagnostics};
 impl SystemConfig {
     /// What is wrong with the file: for all members, and for each of them.
     pub fn check(&self) -> Diagnostics {
+        self.check_all(true)
+    }
+
+    /// With `is_whole` also what is missing in the file.
+    pub(super) fn check_all(&self, is_whole: bool) -> Diagnostics {
         let mut diagnostics = Diagnostics::default();
         self.check_names(&mut diagnostics);
         self.check_ssi(&mut diagnostics);
-        self.check_qualifiers(&mut diagnostics);
+        if is_whole {
+            self.check_named(&mut diagnostics);
+            self.check_qualifiers(&mut diagnostics);
+        }
         let members: Vec<Effective> = self.members().into_iter().map(|name| self.for_member(name)).collect();
         for effective in &members {
             self.check_member(effective, &mut diagnostics);
+            if is_whole {
+                self.check_references(effective, &mut diagnostics);
+            }
         }
         self.check_links(&members, &mut diagnostics);
+        if is_whole {
+            self.check_mesh(&members, &mut diagnostics);
+        }
         self.check_pairs(&members, &mut diagnostics);
         diagnostics
     }
@@ -38,13 +52,20 @@ impl SystemConfig {
         })
     }
 
-    /// Every system has a name, and hardware has one at most.
-    fn check_names(&self, diagnostics: &mut Diagnostics) {
+    /// Every system has a name.
+    fn check_named(&self, diagnostics: &mut Diagnostics) {
         if self.identified().is_empty() {
             let start = self.records.first().map(|record| record.logical.span).unwrap_or_default();
             let message = "no statement says what the system is called";
             diagnostics.push(Diagnostic::error(start, message).expecting("SYSTEM_IDENTIFIER or SYSTEM_IDENTIFIER_DEFAULT"));
         }
+        for (record, ssi) in self.ssi_statements().take(1) {
+            self.check_identified(record, ssi, diagnostics);
+        }
+    }
+
+    /// Hardware has one name at most.
+    fn check_names(&self, diagnostics: &mut Diagnostics) {
         let mut named: Vec<&Machine> = Vec::new();
         for record in &self.records {
             let Statement::SystemIdentifier(identifier) = &record.statement else { continue };
@@ -71,7 +92,6 @@ impl SystemConfig {
             }
             self.check_order(record, diagnostics);
             check_slots(record, ssi, diagnostics);
-            self.check_identified(record, ssi, diagnostics);
         }
     }
 

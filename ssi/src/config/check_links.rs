@@ -12,7 +12,6 @@ impl SystemConfig {
             self.check_partners(effective, members, diagnostics);
             self.check_endpoints(effective, diagnostics);
         }
-        self.check_mesh(members, diagnostics);
     }
 
     fn islink_records(&self, member: SystemName) -> impl Iterator<Item = (&Record, DeviceNumber)> {
@@ -106,7 +105,7 @@ impl SystemConfig {
     }
 
     /// Every two members of a cluster need a link.
-    fn check_mesh(&self, members: &[Effective], diagnostics: &mut Diagnostics) {
+    pub(super) fn check_mesh(&self, members: &[Effective], diagnostics: &mut Diagnostics) {
         for (at, one) in members.iter().enumerate() {
             let (Some(_), Some(record)) =
                 (&one.ssi, self.find(one.member, |statement| matches!(statement, Statement::Ssi(_))))

@@ -9,12 +9,16 @@ use crate::source::{Diagnostic, Diagnostics, Span};
 
 impl SystemConfig {
     pub(super) fn check_member(&self, effective: &Effective, diagnostics: &mut Diagnostics) {
-        self.check_pdr_volume(effective, diagnostics);
         self.check_owned(effective, diagnostics);
-        self.check_residence(effective, diagnostics);
         self.check_switches(effective, diagnostics);
         self.check_domains(effective, diagnostics);
         self.check_vmlan(effective, diagnostics);
+    }
+
+    /// What is named in one statement and missed in others.
+    pub(super) fn check_references(&self, effective: &Effective, diagnostics: &mut Diagnostics) {
+        self.check_pdr_volume(effective, diagnostics);
+        self.check_residence(effective, diagnostics);
     }
 
     fn check_pdr_volume(&self, effective: &Effective, diagnostics: &mut Diagnostics) {

@@ -62,7 +62,9 @@ impl SystemConfig {
     /// Reads a file and checks it. The diagnostics tell whether what was read can be used.
     pub fn parse(source: &Source) -> (Self, Diagnostics) {
         let (config, mut diagnostics) = Self::parse_statements(source);
-        diagnostics.extend(config.check());
+        // What a statement that was not understood may say is not missing.
+        let is_whole = !diagnostics.has_errors();
+        diagnostics.extend(config.check_all(is_whole));
         (config, diagnostics)
     }
 

@@ -3,13 +3,12 @@
 use std::fmt;
 
 use super::{Record, SystemConfig};
+use crate::source::Layout;
 
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for name in &self.scope.own {
-            write!(f, "{name}: ")?;
-        }
-        f.write_str(&self.statement.layout().lines())
+        let qualifiers = self.scope.own.iter().map(|name| format!("{name}:"));
+        f.write_str(&Layout::new().words(qualifiers).then(self.statement.layout()).lines())
     }
 }
 
@@ -17,15 +16,18 @@ impl fmt::Display for SystemConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for records in self.records.chunk_by(|one, other| one.scope.block == other.scope.block) {
             let block = &records[0].scope.block;
-            let qualifiers = || block.iter().map(|name| format!("{name}: ")).collect::<String>();
+            let bracket = |word: &str| {
+                let qualifiers = block.iter().map(|name| format!("{name}:"));
+                Layout::new().words(qualifiers).word(word).lines()
+            };
             if !block.is_empty() {
-                writeln!(f, "{}BEGIN", qualifiers())?;
+                writeln!(f, "{}", bracket("BEGIN"))?;
             }
             for record in records {
                 writeln!(f, "{record}")?;
             }
             if !block.is_empty() {
-                writeln!(f, "{}END", qualifiers())?;
+                writeln!(f, "{}", bracket("END"))?;
             }
         }
         Ok(())

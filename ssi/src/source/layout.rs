@@ -33,6 +33,13 @@ impl Layout {
         self
     }
 
+    /// Adds all words of another one.
+    #[must_use]
+    pub fn then(mut self, other: Self) -> Self {
+        self.words.extend(other.words);
+        self
+    }
+
     /// Adds a word in quotes.
     #[must_use]
     pub fn quoted(self, word: &str) -> Self {

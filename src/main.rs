@@ -3,6 +3,8 @@
 //! Parses, calls, prints. Exit codes: 0 it worked, 1 it did not (one line says why), 2 wrong usage.
 
 mod bench;
+mod cpsyntax;
+mod diagnostics;
 mod doctor;
 mod launcher;
 mod options;
@@ -46,6 +48,8 @@ enum Command {
     Simulate(simulate::Command),
     /// Say who runs a guest
     Owner(owner::OwnerArgs),
+    /// Check a SYSTEM CONFIG file for each member, and show what it says to each
+    Cpsyntax(cpsyntax::Args),
     /// Print the JSON schema of a relocation report
     Schema,
 }
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
         Command::Bench(command) => bench::run(&command),
         Command::Simulate(command) => simulate::run(&command),
         Command::Owner(args) => owner::run(&args),
+        Command::Cpsyntax(args) => cpsyntax::run(&args),
         Command::Schema => {
             progress::print(&format!("{:#}\n", lgr_engine::report::Report::json_schema()));
             Ok(ExitCode::SUCCESS)

@@ -77,7 +77,8 @@ fn qualifiers_blocks_and_groups_say_for_whom_a_statement_is() {
     let a = config.for_member(name("MEMBERA"));
     assert_eq!(a.mac_prefix().unwrap().to_string(), "02000A");
     assert_eq!(config.for_member(name("MEMBERC")).mac_prefix().unwrap().to_string(), "020003");
-    let partners: Vec<_> = a.links.iter().map(|link| (link.partner.as_str().to_owned(), link.devices.len())).collect();
+    let partners: Vec<_> =
+        a.links.iter().map(|link| (link.partner.as_str().to_owned(), link.devices.len())).collect();
     assert_eq!(partners, [("MEMBERB".to_owned(), 2), ("MEMBERC".to_owned(), 2), ("MEMBERD".to_owned(), 1)]);
     let both = "A*: BEGIN\n *B: SAY 'x'\nEND\n".to_owned() + "SYSTEM_IDENTIFIER_DEFAULT AB";
     let (config, _) = parse(&both);
@@ -132,8 +133,18 @@ fn the_system_needs_a_name_before_the_cluster() {
     let text = "SSI C1 PDR_VOLUME V SLOT 1 A\nSYSTEM_IDENTIFIER_DEFAULT A\nUSER_VOLUME_LIST V";
     refused(text, 1, "SSI C1 PDR_VOLUME V SLOT 1 A", "before the system's name is known");
     refused("SSI C1 SLOT 1 A", 1, "SSI C1 SLOT 1 A", "what the system is called");
-    refused(&(TWO.to_owned() + "SYSTEM_IDENTIFIER LPAR L3 MEMBERX"), 7, "MEMBERX", "in no slot of cluster C1");
-    refused(&(TWO.to_owned() + "SSI C2 SLOT 1 MEMBERA"), 7, "SSI C2 SLOT 1 MEMBERA", "a second SSI statement");
+    refused(
+        &(TWO.to_owned() + "SYSTEM_IDENTIFIER LPAR L3 MEMBERX"),
+        7,
+        "MEMBERX",
+        "in no slot of cluster C1",
+    );
+    refused(
+        &(TWO.to_owned() + "SSI C2 SLOT 1 MEMBERA"),
+        7,
+        "SSI C2 SLOT 1 MEMBERA",
+        "a second SSI statement",
+    );
 }
 
 #[test]
@@ -163,11 +174,20 @@ fn links_that_cannot_be_are_refused_and_missing_ones_are_told() {
     refused(&(TWO.to_owned() + "MEMBERA: ACTIVATE ISLINK 500 NODE MEMBERB"), 7, "500", "is a duplicate");
     refused(&(TWO.to_owned() + "MEMBERA: ACTIVATE ISLINK 600-610"), 7, "600-610", "more than 16 devices");
     refused(&(TWO.to_owned() + "MEMBERA: ACTIVATE ISLINK 600"), 7, "600", "nothing says where");
-    refused(&(TWO.to_owned() + "MEMBERA: ACTIVATE ISLINK 600 NODE MEMBERA"), 7, "600", "leads to MEMBERA itself");
+    refused(
+        &(TWO.to_owned() + "MEMBERA: ACTIVATE ISLINK 600 NODE MEMBERA"),
+        7,
+        "600",
+        "leads to MEMBERA itself",
+    );
     let text = TWO.to_owned() + "MEMBERA: ACTIVATE ISLINK 501-510 NODE MEMBERB\n";
     refused(&text, 7, "501-510", "has 17 devices");
-    let missing = messages(&TWO.replace("MEMBERB: ACT", "MEMBERA: ACT").replace("NODE MEMBERA", "NODE MEMBERB"));
-    assert!(missing.iter().any(|message| message.contains("MEMBERA and MEMBERB have no link")), "{missing:?}");
+    let missing =
+        messages(&TWO.replace("MEMBERB: ACT", "MEMBERA: ACT").replace("NODE MEMBERA", "NODE MEMBERB"));
+    assert!(
+        missing.iter().any(|message| message.contains("MEMBERA and MEMBERB have no link")),
+        "{missing:?}"
+    );
     let text = TWO.to_owned() + "ISLINK_ENDPOINT 1-5 MEMBERA unix:a\nISLINK_ENDPOINT 5 MEMBERA unix:b";
     refused(&text, 8, "ISLINK_ENDPOINT 5 MEMBERA unix:b", "another statement says where");
 }
@@ -191,7 +211,12 @@ fn switches_domains_and_mac_prefixes_are_checked() {
     refused(&(TWO.to_owned() + "VMLAN MACPREFIX 020000"), 7, "020000", "are both 020000");
     refused(&(TWO.to_owned() + "VMLAN MACPREFIX 020009"), 7, "VMLAN MACPREFIX 020009", "020009 on both");
     refused(&(TWO.to_owned() + "VMLAN MACPREFIX 010000"), 7, "010000", "no prefix of locally administered");
-    refused(&(TWO.to_owned() + "MEMBERA: VMLAN USERPREFIX 0A0000"), 7, "VMLAN USERPREFIX 0A0000", "USERPREFIX: 0A0000 on");
+    refused(
+        &(TWO.to_owned() + "MEMBERA: VMLAN USERPREFIX 0A0000"),
+        7,
+        "VMLAN USERPREFIX 0A0000",
+        "USERPREFIX: 0A0000 on",
+    );
 }
 
 #[test]
@@ -200,7 +225,8 @@ fn what_differs_at_join_is_named() {
     let (a, b) = (of(FOUR, "MEMBERA"), of(FOUR, "MEMBERB"));
     assert_eq!(a.differences(&b), Vec::<String>::new());
     assert_eq!(a.shared_digest(), b.shared_digest());
-    let changed = FOUR.replace("SLOT 4 MEMBERD", "SLOT 4 AVAILABLE").replace("Slot 11 M02S01", "Slot 11 M02S02");
+    let changed =
+        FOUR.replace("SLOT 4 MEMBERD", "SLOT 4 AVAILABLE").replace("Slot 11 M02S01", "Slot 11 M02S02");
     let b = of(&changed, "MEMBERB");
     assert_ne!(a.shared_digest(), b.shared_digest());
     assert_eq!(

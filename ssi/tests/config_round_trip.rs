@@ -36,7 +36,10 @@ fn optional(one: impl Strategy<Value = String>) -> impl Strategy<Value = String>
 fn cluster() -> impl Strategy<Value = String> {
     let slot = (1..=4u8, prop_oneof![name(), Just("AVAILABLE".to_owned())])
         .prop_map(|(slot, member)| format!("SLOT {slot} {member}"));
-    let pdr = prop_oneof![volume().prop_map(|volume| format!("PDR_Volume {volume}")), Just("pdr_vol &sysparm".into())];
+    let pdr = prop_oneof![
+        volume().prop_map(|volume| format!("PDR_Volume {volume}")),
+        Just("pdr_vol &sysparm".into())
+    ];
     (name(), optional(pdr), many(slot, 5)).prop_map(|(name, pdr, slots)| format!("SSI {name} {pdr} {slots}"))
 }
 
@@ -44,7 +47,7 @@ fn links() -> impl Strategy<Value = String> {
     let endpoint = prop_oneof![
         (name(), 1..=u16::MAX).prop_map(|(host, port)| format!("tcp:{host}:{port}")),
         "(unix|SHM):[a-z/]{1,20}",
-"'(unix|shm):[a-zA-Z ,\"]{0,8}x'",
+        "'(unix|shm):[a-zA-Z ,\"]{0,8}x'",
     ];
     let devices = proptest::collection::btree_set(0..=u16::MAX, 1..=16)
         .prop_map(|devices| devices.iter().map(|device| format!("{device:X}")).collect::<Vec<_>>().join(" "));
@@ -68,15 +71,23 @@ fn volumes() -> impl Strategy<Value = String> {
         (1..=255u8, volume(), select(vec!["", "OWN", "SHARED"]))
             .prop_map(|(slot, label, share)| format!("CP_OWNED SLOT {slot} {label} {share}")),
         (1..=255u8).prop_map(|slot| format!("CP_OWNED SLOT {slot} RESERVED")),
-        (area("CHECKPOINT VOLID"), area("WARMSTART")).prop_map(|(one, two)| format!("SYSTEM_RES {one}, {two}")),
+        (area("CHECKPOINT VOLID"), area("WARMSTART"))
+            .prop_map(|(one, two)| format!("SYSTEM_RES {one}, {two}")),
     ]
 }
 
 fn network() -> impl Strategy<Value = String> {
-    let vlan = || prop_oneof![Just("AWARE".to_owned()), Just("unaware".to_owned()), (1..=4094u16).prop_map(|id| id.to_string())];
+    let vlan = || {
+        prop_oneof![
+            Just("AWARE".to_owned()),
+            Just("unaware".to_owned()),
+            (1..=4094u16).prop_map(|id| id.to_string())
+        ]
+    };
     let uplink = (device(), 0..=99u8).prop_map(|(device, port)| format!("{device}.P{port:02}"));
-    let grant = (name(), many((1..=4094u16).prop_map(|id| id.to_string()), 9), any::<bool>())
-        .prop_map(|(user, vlans, seen)| format!("GRANT {user} VLAN {vlans} {}", if seen { "PROM" } else { "" }));
+    let grant = (name(), many((1..=4094u16).prop_map(|id| id.to_string()), 9), any::<bool>()).prop_map(
+        |(user, vlans, seen)| format!("GRANT {user} VLAN {vlans} {}", if seen { "PROM" } else { "" }),
+    );
     prop_oneof![
         (name(), many(uplink, 3), vlan(), select(vec!["IP", "ETH", "ETHERNET PORTTYPE trunk CONTROLLER *"]))
             .prop_map(|(name, uplinks, vlan, more)| format!("DEF VSWITCH {name} RDEV {uplinks} VLAN {vlan} {more}")),
@@ -97,9 +108,12 @@ fn other() -> impl Strategy<Value = String> {
         name().prop_map(|name| format!("SYSTEM_ID_DEF {name}")),
         (name(), many("[a-z*]{1,8}", 9)).prop_map(|(name, list)| format!("EQUATE {name} {list}")),
         name().prop_map(|name| format!("RELOCATION_DOMAIN {name} MEMBERS A B MEMBERC")),
-        select(vec!["FEATURES ENABLE AUTO_WARM_IPL DISABLE CLEAR_TD, STP_TZ VDISK USERLIM 12 BLOCKS MAXUSERS NOLIMIT"])
-            .prop_map(str::to_owned),
-        ("[A-Z0-9]{1,8}", "[ -&(-~]{0,40}").prop_map(|(id, text)| format!("PRODUCT PRODID {id} DESC '{text}'")),
+        select(vec![
+            "FEATURES ENABLE AUTO_WARM_IPL DISABLE CLEAR_TD, STP_TZ VDISK USERLIM 12 BLOCKS MAXUSERS NOLIMIT"
+        ])
+        .prop_map(str::to_owned),
+        ("[A-Z0-9]{1,8}", "[ -&(-~]{0,40}")
+            .prop_map(|(id, text)| format!("PRODUCT PRODID {id} DESC '{text}'")),
         many(device(), 9).prop_map(|devices| format!("OPERATOR_CONSOLES {devices} System_3270")),
         (select(vec!["SAY", "Timezone_Definition", "DEFINE LAN", "xlink_volume_include"]), many(word(), 12))
             .prop_map(|(name, words)| format!("{name} {words}")),

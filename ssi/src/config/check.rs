@@ -42,7 +42,9 @@ impl SystemConfig {
         &'a self,
         pick: impl Fn(&'a Statement) -> Option<&'a T> + 'a,
     ) -> impl Iterator<Item = (&'a Record, &'a T)> {
-        self.records.iter().filter_map(move |record| pick(&record.statement).map(|statement| (record, statement)))
+        self.records
+            .iter()
+            .filter_map(move |record| pick(&record.statement).map(|statement| (record, statement)))
     }
 
     fn ssi_statements(&self) -> impl Iterator<Item = (&Record, &Ssi)> {
@@ -57,7 +59,9 @@ impl SystemConfig {
         if self.identified().is_empty() {
             let start = self.records.first().map(|record| record.logical.span).unwrap_or_default();
             let message = "no statement says what the system is called";
-            diagnostics.push(Diagnostic::error(start, message).expecting("SYSTEM_IDENTIFIER or SYSTEM_IDENTIFIER_DEFAULT"));
+            diagnostics.push(
+                Diagnostic::error(start, message).expecting("SYSTEM_IDENTIFIER or SYSTEM_IDENTIFIER_DEFAULT"),
+            );
         }
         for (record, ssi) in self.ssi_statements().take(1) {
             self.check_identified(record, ssi, diagnostics);
@@ -70,8 +74,10 @@ impl SystemConfig {
         for record in &self.records {
             let Statement::SystemIdentifier(identifier) = &record.statement else { continue };
             if named.contains(&&identifier.machine) {
-                let message = format!("this machine has a name already, so that it is never {}", identifier.system);
-                diagnostics.push(Diagnostic::error(record.logical.span, message).expecting("another machine"));
+                let message =
+                    format!("this machine has a name already, so that it is never {}", identifier.system);
+                diagnostics
+                    .push(Diagnostic::error(record.logical.span, message).expecting("another machine"));
             }
             named.push(&identifier.machine);
         }
@@ -81,13 +87,15 @@ impl SystemConfig {
         for (at, (record, ssi)) in self.ssi_statements().enumerate() {
             if at > 0 {
                 let message = "a second SSI statement: a system is in one cluster";
-                diagnostics.push(Diagnostic::error(record.logical.span, message).expecting("one SSI statement"));
+                diagnostics
+                    .push(Diagnostic::error(record.logical.span, message).expecting("one SSI statement"));
                 continue;
             }
             if !record.scope.is_everyone() {
                 let message = "the SSI statement is not for all members";
                 diagnostics.push(
-                    Diagnostic::error(record.logical.span, message).expecting("the same SSI statement for everyone"),
+                    Diagnostic::error(record.logical.span, message)
+                        .expecting("the same SSI statement for everyone"),
                 );
             }
             self.check_order(record, diagnostics);
@@ -120,13 +128,16 @@ impl SystemConfig {
             if ssi.slot_of(system).is_none() {
                 let message = format!("{system} is in no slot of cluster {}", ssi.name);
                 let span = named.logical.span_of(system.as_str(), 0);
-                diagnostics.push(Diagnostic::error(span, message).expecting("a member that the SSI statement names"));
+                diagnostics.push(
+                    Diagnostic::error(span, message).expecting("a member that the SSI statement names"),
+                );
             }
         }
         for (_, member) in ssi.members().filter(|(_, member)| !identified.contains(member)) {
             let message = format!("no SYSTEM_IDENTIFIER names {member}: it cannot start from this file");
             let span = record.logical.span_of(member.as_str(), 0);
-            diagnostics.push(Diagnostic::warning(span, message).expecting("a SYSTEM_IDENTIFIER statement for it"));
+            diagnostics
+                .push(Diagnostic::warning(span, message).expecting("a SYSTEM_IDENTIFIER statement for it"));
         }
     }
 
@@ -139,7 +150,8 @@ impl SystemConfig {
                 if !is_group && !systems.iter().any(|system| pattern.matches(system.as_str())) {
                     let message = format!("the statement is for {pattern}, and no system is called so");
                     diagnostics.push(
-                        Diagnostic::warning(record.logical.span, message).expecting("a member or an EQUATE name"),
+                        Diagnostic::warning(record.logical.span, message)
+                            .expecting("a member or an EQUATE name"),
                     );
                 }
             }
@@ -147,11 +159,7 @@ impl SystemConfig {
     }
 
     /// The first record for this member that says this.
-    pub(super) fn find(
-        &self,
-        member: SystemName,
-        is_it: impl Fn(&Statement) -> bool,
-    ) -> Option<&Record> {
+    pub(super) fn find(&self, member: SystemName, is_it: impl Fn(&Statement) -> bool) -> Option<&Record> {
         self.records_of(member).find(|record| is_it(&record.statement))
     }
 }
@@ -188,7 +196,9 @@ fn check_slots(record: &Record, ssi: &Ssi, diagnostics: &mut Diagnostics) {
     }
     if let PdrVolume::Sysparm = ssi.pdr_volume {
         let message = "the PDR is on the volume this file is on, which is not checked here";
-        diagnostics.push(Diagnostic::warning(record.logical.words[0].span, message).expecting("PDR_VOLUME and a label"));
+        diagnostics.push(
+            Diagnostic::warning(record.logical.words[0].span, message).expecting("PDR_VOLUME and a label"),
+        );
     }
 }
 

@@ -35,8 +35,11 @@ impl SystemConfig {
             }
             seen.push(device);
             if effective.devices_without_partner.contains(&device) {
-                let message = format!("nothing says where link device {device} of {} leads", effective.member);
-                diagnostics.push(Diagnostic::error(span, message).expecting("NODE, or ISLINK_ENDPOINT for the device"));
+                let message =
+                    format!("nothing says where link device {device} of {} leads", effective.member);
+                diagnostics.push(
+                    Diagnostic::error(span, message).expecting("NODE, or ISLINK_ENDPOINT for the device"),
+                );
             }
         }
         for link in effective.links.iter().filter(|link| link.devices.len() > DEVICES_MAX) {
@@ -44,7 +47,8 @@ impl SystemConfig {
             let found = self.islink_records(effective.member).find(|(_, device)| *device == last);
             let Some((record, device)) = found else { continue };
             let count = link.devices.len();
-            let message = format!("the link from {} to {} has {count} devices", effective.member, link.partner);
+            let message =
+                format!("the link from {} to {} has {count} devices", effective.member, link.partner);
             let expected = format!("at most {DEVICES_MAX}");
             diagnostics.push(Diagnostic::error(device_span(record, device), message).expecting(expected));
         }
@@ -65,13 +69,16 @@ impl SystemConfig {
                 if effective.ssi.is_some() {
                     let message = format!("{partner} is not a member of the cluster");
                     let span = record.logical.span_of(partner.as_str(), 0);
-                    diagnostics.push(Diagnostic::warning(span, message).expecting("a member that a slot names"));
+                    diagnostics
+                        .push(Diagnostic::warning(span, message).expecting("a member that a slot names"));
                 }
                 continue;
             };
             if !other.link_devices().any(|end| end == (device, effective.member)) {
                 let message = format!("{partner} does not activate {device} to {}", effective.member);
-                diagnostics.push(Diagnostic::warning(span, message).expecting("the same device number at both ends"));
+                diagnostics.push(
+                    Diagnostic::warning(span, message).expecting("the same device number at both ends"),
+                );
             }
         }
     }
@@ -89,9 +96,11 @@ impl SystemConfig {
                     }
             };
             if seen.iter().any(same) {
-                let message = format!("another statement says where these devices lead to {}", endpoint.member);
+                let message =
+                    format!("another statement says where these devices lead to {}", endpoint.member);
                 diagnostics.push(
-                    Diagnostic::error(record.logical.span, message).expecting("one statement for each device"),
+                    Diagnostic::error(record.logical.span, message)
+                        .expecting("one statement for each device"),
                 );
             }
             seen.push((endpoint.member, endpoint.devices));
@@ -133,7 +142,9 @@ impl SystemConfig {
                 for difference in one.differences(other) {
                     let span = self.place_of(other, &difference);
                     let message = format!("{difference}: they cannot be in one cluster");
-                    diagnostics.push(Diagnostic::error(span, message).expecting("the same for both, or one for each"));
+                    diagnostics.push(
+                        Diagnostic::error(span, message).expecting("the same for both, or one for each"),
+                    );
                 }
             }
         }
@@ -158,9 +169,8 @@ impl SystemConfig {
 }
 
 fn device_span(record: &Record, device: DeviceNumber) -> crate::source::Span {
-    let is_it = |text: &str| {
-        text.parse::<crate::source::DeviceRange>().is_ok_and(|range| range.contains(device))
-    };
+    let is_it =
+        |text: &str| text.parse::<crate::source::DeviceRange>().is_ok_and(|range| range.contains(device));
     let word = record.logical.words.iter().find(|word| is_it(&word.text));
     word.map_or(record.logical.span, |word| word.span)
 }

@@ -23,7 +23,8 @@ impl SystemConfig {
 
     fn check_pdr_volume(&self, effective: &Effective, diagnostics: &mut Diagnostics) {
         let Some(PdrVolume::Label(volume)) = effective.ssi.as_ref().map(|ssi| ssi.pdr_volume) else { return };
-        let Some(record) = self.find(effective.member, |statement| matches!(statement, Statement::Ssi(_))) else {
+        let Some(record) = self.find(effective.member, |statement| matches!(statement, Statement::Ssi(_)))
+        else {
             return;
         };
         if !effective.attaches(volume) {
@@ -42,7 +43,10 @@ impl SystemConfig {
             let Statement::CpOwned(owned) = &record.statement else { continue };
             let span = record.logical.span_of(&owned.slot.to_string(), 0);
             if slots.insert(owned.slot, span).is_some() {
-                let message = format!("slot {} of the CP-owned list of {} is named twice", owned.slot, effective.member);
+                let message = format!(
+                    "slot {} of the CP-owned list of {} is named twice",
+                    owned.slot, effective.member
+                );
                 diagnostics.push(Diagnostic::error(span, message).expecting("another slot"));
             }
             let Owned::Volume(volume) = owned.owned else { continue };
@@ -60,7 +64,8 @@ impl SystemConfig {
             let Statement::SystemResidence(residence) = &record.statement else { continue };
             for area in residence.checkpoint.iter().chain(&residence.warmstart) {
                 if !effective.owned_slots().any(|(volume, _)| volume == area.volume) {
-                    let message = format!("{} is not in the CP-owned list of {}", area.volume, effective.member);
+                    let message =
+                        format!("{} is not in the CP-owned list of {}", area.volume, effective.member);
                     let span = record.logical.span_of(area.volume.as_str(), 0);
                     diagnostics.push(Diagnostic::warning(span, message).expecting("a volume of CP_OWNED"));
                 }
@@ -74,14 +79,16 @@ impl SystemConfig {
             match &record.statement {
                 Statement::DefineVswitch(switch) => {
                     if defined.contains(&&switch.name) {
-                        let message = format!("VSWITCH {} is defined twice on {}", switch.name, effective.member);
+                        let message =
+                            format!("VSWITCH {} is defined twice on {}", switch.name, effective.member);
                         let span = record.logical.span_of(switch.name.as_str(), 0);
                         diagnostics.push(Diagnostic::error(span, message).expecting("another name"));
                     }
                     defined.push(&switch.name);
                 }
                 Statement::ModifyVswitch(change) if !defined.contains(&&change.name) => {
-                    let message = format!("VSWITCH {} is not defined before on {}", change.name, effective.member);
+                    let message =
+                        format!("VSWITCH {} is not defined before on {}", change.name, effective.member);
                     let span = record.logical.span_of(change.name.as_str(), 0);
                     diagnostics.push(Diagnostic::error(span, message).expecting("a switch that is"));
                 }
@@ -98,19 +105,23 @@ impl SystemConfig {
             let place = |text: &str, nth: usize| record.logical.span_of(text, nth);
             let Some(ssi) = &effective.ssi else {
                 let message = "a relocation domain without a cluster";
-                diagnostics.push(Diagnostic::error(record.logical.span, message).expecting("an SSI statement"));
+                diagnostics
+                    .push(Diagnostic::error(record.logical.span, message).expecting("an SSI statement"));
                 continue;
             };
             let is_taken = domain.name.as_str() == "SSI" || ssi.slot_of(domain.name).is_some();
             if is_taken || defined.contains(&domain.name) {
                 let message = format!("relocation domain {} exists already", domain.name);
-                diagnostics.push(Diagnostic::error(place(domain.name.as_str(), 0), message).expecting("another name"));
+                diagnostics.push(
+                    Diagnostic::error(place(domain.name.as_str(), 0), message).expecting("another name"),
+                );
             }
             defined.push(domain.name);
             for member in domain.members.iter().filter(|member| ssi.slot_of(**member).is_none()) {
                 let message = format!("{member} is not a member of cluster {}", ssi.name);
                 let nth = usize::from(*member == domain.name);
-                diagnostics.push(Diagnostic::error(place(member.as_str(), nth), message).expecting("a member"));
+                diagnostics
+                    .push(Diagnostic::error(place(member.as_str(), nth), message).expecting("a member"));
             }
         }
     }
@@ -125,11 +136,13 @@ impl SystemConfig {
             if vmlan.system_range.is_some() {
                 let message = "MACIDRANGE is not used in a cluster: the prefixes keep members apart";
                 let span = keyword_span(record, "MACIDR");
-                diagnostics.push(Diagnostic::warning(span, message).expecting("MACPREFIX, one for each member"));
+                diagnostics
+                    .push(Diagnostic::warning(span, message).expecting("MACPREFIX, one for each member"));
             }
             let prefix = vmlan.mac_prefix.or_else(|| effective.mac_prefix());
             if prefix == Some(user_prefix) {
-                let message = format!("MACPREFIX and USERPREFIX of {} are both {user_prefix}", effective.member);
+                let message =
+                    format!("MACPREFIX and USERPREFIX of {} are both {user_prefix}", effective.member);
                 let span = record.logical.span_of(&user_prefix.to_string(), 0);
                 diagnostics.push(Diagnostic::error(span, message).expecting("two prefixes"));
             }

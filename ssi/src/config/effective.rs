@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::statement::{
-    Area, Console, DefineVswitch, DeviceChoice, Features, IslinkEndpoint, ModifyVswitch, Owned, Product, Rdevice,
-    RelocationDomain, Ssi, SystemResidence, Vmlan, VswitchName,
+    Area, Console, DefineVswitch, DeviceChoice, Features, IslinkEndpoint, ModifyVswitch, Owned, Product,
+    Rdevice, RelocationDomain, Ssi, SystemResidence, Vmlan, VswitchName,
 };
 use super::{Endpoint, Pattern, Record, Statement, SystemConfig};
 use crate::source::DeviceNumber;
@@ -134,8 +134,12 @@ impl Effective {
             Statement::UserVolumeList(list) => {
                 self.user_volumes.extend(list.volumes.iter().map(|volume| (*volume, is_everyones)));
             }
-            Statement::UserVolumeInclude(list) => self.user_volumes_included.extend(list.patterns.iter().cloned()),
-            Statement::UserVolumeExclude(list) => self.user_volumes_excluded.extend(list.patterns.iter().cloned()),
+            Statement::UserVolumeInclude(list) => {
+                self.user_volumes_included.extend(list.patterns.iter().cloned())
+            }
+            Statement::UserVolumeExclude(list) => {
+                self.user_volumes_excluded.extend(list.patterns.iter().cloned())
+            }
             Statement::ActivateIslink(link) => {
                 for device in &link.devices {
                     self.activate(*device, link.node);
@@ -164,7 +168,8 @@ impl Effective {
     }
 
     fn residence(&mut self, areas: &SystemResidence) {
-        let keep = |held: &mut Option<Area>, area: &Option<Area>| *held = held.take().or_else(|| area.clone());
+        let keep =
+            |held: &mut Option<Area>, area: &Option<Area>| *held = held.take().or_else(|| area.clone());
         keep(&mut self.system_residence.checkpoint, &areas.checkpoint);
         keep(&mut self.system_residence.warmstart, &areas.warmstart);
     }

@@ -135,7 +135,8 @@ mod tests {
 
     #[test]
     fn paths_start_at_the_directory_of_the_cluster_unless_they_are_absolute() {
-        let of = |text: &str| text.parse::<Endpoint>().unwrap().in_directory(Path::new("/run/c1")).to_string();
+        let of =
+            |text: &str| text.parse::<Endpoint>().unwrap().in_directory(Path::new("/run/c1")).to_string();
         assert_eq!(of("unix:a"), "unix:/run/c1/a");
         assert_eq!(of("shm:/tmp/a"), "shm:/tmp/a");
         assert_eq!(of("tcp:h:1"), "tcp:h:1");

@@ -22,6 +22,7 @@ mod print;
 mod read;
 mod scope;
 mod shared;
+mod show;
 pub mod statement;
 
 pub use effective::{Effective, Link, OwnedVolume};

@@ -151,7 +151,8 @@ mod tests {
                     .iter()
                     .map(|part| Word { text: spell(*part), is_quoted: false, span: Default::default() })
                     .collect();
-                let meanings = names.iter().filter(|other| other.len() == name.len() && is_named(other, &words));
+                let meanings =
+                    names.iter().filter(|other| other.len() == name.len() && is_named(other, &words));
                 assert_eq!(meanings.count(), 1, "{words:?}");
             }
         }

@@ -52,7 +52,9 @@ fn begin(line: &Logical, own: Vec<Pattern>, block: &mut Option<Block>) -> Result
         return Err(Diagnostic::error(line.span, "a block inside a block").expecting("END of the first one"));
     }
     if own.is_empty() {
-        return Err(Diagnostic::error(line.span, "a block for nobody").expecting("a member's name and a colon"));
+        return Err(
+            Diagnostic::error(line.span, "a block for nobody").expecting("a member's name and a colon")
+        );
     }
     *block = Some(Block { patterns: own, begin: line.span });
     Ok(())
@@ -74,7 +76,9 @@ fn qualifiers(line: &mut Logical) -> Result<Vec<Pattern>, Diagnostic> {
     let mut own = Vec::new();
     while let Some((name, rest)) = line.words.first().and_then(split_qualifier) {
         if own.len() == QUALIFIERS_MAX {
-            return Err(Diagnostic::error(name.span, "too many qualifiers").expecting("a pattern or an EQUATE name"));
+            return Err(
+                Diagnostic::error(name.span, "too many qualifiers").expecting("a pattern or an EQUATE name")
+            );
         }
         let pattern = name.text.parse::<Pattern>().map_err(|error| {
             Diagnostic::error(name.span, error.to_string()).expecting("a member's name before the colon")
@@ -106,7 +110,9 @@ fn split_qualifier(word: &Word) -> Option<(Word, Option<Word>)> {
 }
 
 fn statement(line: &Logical) -> Result<Statement, Diagnostic> {
-    if let Some((spelled, name)) = names::UNDERSTOOD.iter().find(|(name, _)| names::is_named(name, &line.words)) {
+    if let Some((spelled, name)) =
+        names::UNDERSTOOD.iter().find(|(name, _)| names::is_named(name, &line.words))
+    {
         let mut words = Words::new(line);
         for _ in *spelled {
             words.next();

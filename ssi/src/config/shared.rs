@@ -18,10 +18,13 @@ impl Effective {
         let mut say = |name: String, value: String| shared.insert(name, value);
         if let Some(ssi) = &self.ssi {
             say("SSI name".into(), ssi.name.to_string());
-            say("PDR volume".into(), match ssi.pdr_volume {
-                PdrVolume::Sysparm => "&SYSPARM".into(),
-                PdrVolume::Label(label) => label.to_string(),
-            });
+            say(
+                "PDR volume".into(),
+                match ssi.pdr_volume {
+                    PdrVolume::Sysparm => "&SYSPARM".into(),
+                    PdrVolume::Label(label) => label.to_string(),
+                },
+            );
             for slot in Slot::all() {
                 let member = ssi.members().find(|(named, _)| *named == slot).map(|(_, member)| member);
                 say(format!("slot {slot}"), member.map_or("AVAILABLE".into(), |member| member.to_string()));
@@ -70,9 +73,8 @@ impl Effective {
 
     /// A switch that both have is the same, but for its uplinks: device numbers may differ.
     fn other_switches(&self, other: &Self) -> Vec<String> {
-        let text = |switch: &DefineVswitch| {
-            DefineVswitch { uplinks: Vec::new(), ..switch.clone() }.layout().line()
-        };
+        let text =
+            |switch: &DefineVswitch| DefineVswitch { uplinks: Vec::new(), ..switch.clone() }.layout().line();
         let differ = self.vswitches.iter().filter_map(|(name, ours)| {
             let (ours, theirs) = (text(ours), text(other.vswitches.get(name)?));
             let (us, them) = (self.member, other.member);
@@ -116,7 +118,8 @@ impl Effective {
     /// Where this member calls `partner`, as many different places as its devices lead to.
     pub fn places_of(&self, partner: crate::SystemName) -> Vec<Endpoint> {
         let link = self.links.iter().find(|link| link.partner == partner);
-        let mut places: Vec<_> = link.map(|link| link.devices.values().cloned().collect()).unwrap_or_default();
+        let mut places: Vec<_> =
+            link.map(|link| link.devices.values().cloned().collect()).unwrap_or_default();
         places.sort();
         places.dedup();
         places

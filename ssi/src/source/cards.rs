@@ -17,7 +17,8 @@ fn card(line: &str, start: usize, diagnostics: &mut Diagnostics) -> usize {
         let blanks = line[cut..].len() - line[cut..].trim_start().len();
         let span = Span { start: start + cut + blanks, len: tail.len() };
         let message = "columns 73 to 80 are for sequence numbers and are not read";
-        diagnostics.push(Diagnostic::error(span, message).expecting("the rest of the statement on the next line"));
+        diagnostics
+            .push(Diagnostic::error(span, message).expecting("the rest of the statement on the next line"));
     }
     cut
 }
@@ -62,7 +63,8 @@ pub(crate) fn cards(source: &Source, limits: Limits, diagnostics: &mut Diagnosti
     }
     if let Some(span) = comma {
         let message = "the file ends in a statement that goes on";
-        diagnostics.push(Diagnostic::error(span, message).expecting("the rest of the statement, or no comma"));
+        diagnostics
+            .push(Diagnostic::error(span, message).expecting("the rest of the statement, or no comma"));
     }
     end_statement(&mut held, &mut lines, limits, diagnostics);
     lines

@@ -48,6 +48,48 @@ impl Diagnostic {
     }
 }
 
+/// A diagnostic with the file it is about, as `miette` shows it.
+#[derive(Debug)]
+pub struct InFile<'a> {
+    /// What is said.
+    pub diagnostic: &'a Diagnostic,
+    /// The file.
+    pub source: &'a Source,
+}
+
+impl fmt::Display for InFile<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.diagnostic.fmt(f)
+    }
+}
+
+impl std::error::Error for InFile<'_> {}
+
+impl miette::Diagnostic for InFile<'_> {
+    fn severity(&self) -> Option<miette::Severity> {
+        Some(match self.diagnostic.severity {
+            Severity::Warning => miette::Severity::Warning,
+            Severity::Error => miette::Severity::Error,
+        })
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        let expected = self.diagnostic.expected.as_ref()?;
+        Some(Box::new(format!("expected {expected}")))
+    }
+
+    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
+        Some(self.source)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = miette::LabeledSpan> + '_>> {
+        let span = self.diagnostic.span;
+        // A span never goes over the end of its line, so that one line is shown.
+        let len = self.source.at(span).lines().next().map_or(span.len, str::len);
+        Some(Box::new(std::iter::once(miette::LabeledSpan::new(None, span.start, len))))
+    }
+}
+
 /// A diagnostic with the file's name and line, for programs and logs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
@@ -81,44 +123,69 @@ impl fmt::Display for Finding {
     }
 }
 
+/// Most diagnostics that are kept: nobody reads more, and a broken file may give one for each of its lines.
+const KEPT_MAX: usize = 1000;
+
 /// All that is said about one file, in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Diagnostics(Vec<Diagnostic>);
+pub struct Diagnostics {
+    kept: Vec<Diagnostic>,
+    omitted: usize,
+    has_errors: bool,
+}
 
 impl Diagnostics {
     /// Adds one, unless the same was said of the same place before.
     pub fn push(&mut self, diagnostic: Diagnostic) {
-        let at = self.0.partition_point(|held| held.span.start <= diagnostic.span.start);
-        let same_place = self.0[..at].iter().rev().take_while(|held| held.span.start == diagnostic.span.start);
-        if !same_place.into_iter().any(|held| *held == diagnostic) {
-            self.0.insert(at, diagnostic);
+        self.has_errors |= diagnostic.severity == Severity::Error;
+        let at = self.kept.partition_point(|held| held.span.start <= diagnostic.span.start);
+        let mut same_place =
+            self.kept[..at].iter().rev().take_while(|held| held.span.start == diagnostic.span.start);
+        if same_place.any(|held| *held == diagnostic) {
+            return;
+        }
+        if self.kept.len() == KEPT_MAX {
+            self.omitted += 1;
+        } else {
+            self.kept.insert(at, diagnostic);
         }
     }
 
     /// Whether the file cannot be used.
     pub fn has_errors(&self) -> bool {
-        self.0.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+        self.has_errors
     }
 
     /// Each, in the order of the file.
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
-        self.0.iter()
+        self.kept.iter()
     }
 
-    /// How many.
+    /// How many were kept.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.kept.len()
+    }
+
+    /// How many were not kept, since there are so many.
+    pub fn omitted(&self) -> usize {
+        self.omitted
     }
 
     /// Whether nothing was said.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.kept.is_empty()
     }
 
     /// Each with the file's name and its line.
     pub fn findings(&self, source: &Source) -> Vec<Finding> {
+        // Lines are counted on from the diagnostic before, so that the file is gone through once.
+        let mut counted = (0, 1);
         let finding = |diagnostic: &Diagnostic| {
-            let (line, column) = source.position(diagnostic.span);
+            let (from, first) = counted;
+            let between = Span::between(from, diagnostic.span.start);
+            let line = first + source.at(between).bytes().filter(|byte| *byte == b'\n').count();
+            counted = (from.max(diagnostic.span.start), line);
+            let column = source.column(diagnostic.span);
             Finding {
                 file: source.name().to_owned(),
                 line,
@@ -144,7 +211,7 @@ impl IntoIterator for Diagnostics {
     type IntoIter = std::vec::IntoIter<Diagnostic>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+        self.kept.into_iter()
     }
 }
 
@@ -155,21 +222,3 @@ impl fmt::Display for Diagnostic {
 }
 
 impl std::error::Error for Diagnostic {}
-
-impl miette::Diagnostic for Diagnostic {
-    fn severity(&self) -> Option<miette::Severity> {
-        Some(match self.severity {
-            Severity::Warning => miette::Severity::Warning,
-            Severity::Error => miette::Severity::Error,
-        })
-    }
-
-    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.expected.as_ref().map(|expected| Box::new(format!("expected {expected}")) as Box<dyn fmt::Display>)
-    }
-
-    fn labels(&self) -> Option<Box<dyn Iterator<Item = miette::LabeledSpan> + '_>> {
-        let span = (self.span.start, self.span.len);
-        Some(Box::new(std::iter::once(miette::LabeledSpan::new_with_span(None, span))))
-    }
-}

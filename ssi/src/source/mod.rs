@@ -18,7 +18,7 @@ mod text;
 mod word;
 
 pub use device::{DeviceNumber, DeviceNumberError, DeviceRange};
-pub use diagnostic::{Diagnostic, Diagnostics, Finding, Severity};
+pub use diagnostic::{Diagnostic, Diagnostics, Finding, InFile, Severity};
 pub use layout::Layout;
 pub use spelling::Spelling;
 pub use text::{Limits, Source, SourceError, Span};

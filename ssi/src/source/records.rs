@@ -181,13 +181,21 @@ pub(crate) fn records(source: &Source, limits: Limits, diagnostics: &mut Diagnos
             Piece::Quoted => assembly.word(span, true),
             Piece::OpenQuote => {
                 assembly.comma = None;
-                assembly.error(Span { len: 1, ..span }, "the quoted word is not closed", "a quote on the same line");
+                assembly.error(
+                    Span { len: 1, ..span },
+                    "the quoted word is not closed",
+                    "a quote on the same line",
+                );
             }
             Piece::Comment { is_closed, opens_again } => assembly.comment(span, is_closed, opens_again),
         }
     }
     if let Some(comma) = assembly.comma {
-        assembly.error(comma, "the file ends in a statement that goes on", "the rest of the statement, or no comma");
+        assembly.error(
+            comma,
+            "the file ends in a statement that goes on",
+            "the rest of the statement, or no comma",
+        );
     }
     assembly.statement_end();
     assembly.lines
@@ -244,7 +252,9 @@ mod tests {
         );
         assert_eq!(
             read("A b,\n\n").1,
-            ["f:1:4: error: the file ends in a statement that goes on (expected the rest of the statement, or no comma)"]
+            [
+                "f:1:4: error: the file ends in a statement that goes on (expected the rest of the statement, or no comma)"
+            ]
         );
         assert_eq!(read(", A").1, ["f:1:1: error: a comma with nothing before it (expected a statement)"]);
         assert!(read("/* a\n/* b */ C").1[0].contains("warning: the comment goes over a line"));
@@ -254,7 +264,9 @@ mod tests {
     fn long_words_lines_and_statements_are_refused() {
         let word = "x".repeat(Limits::CONFIG.word_len_max_bytes + 1);
         assert!(read(&word).1[0].contains("the word is too long"));
-        assert!(read(&"x ".repeat(Limits::CONFIG.line_len_max_bytes)).1[0].contains("the line has 7999 bytes"));
+        assert!(
+            read(&"x ".repeat(Limits::CONFIG.line_len_max_bytes)).1[0].contains("the line has 7999 bytes")
+        );
         let many = "x,\n".repeat(Limits::CONFIG.words_max + 1) + "y";
         assert!(read(&many).1[0].contains("too many words"));
         let many = "x\n".repeat(Limits::CONFIG.statements_max + 1);

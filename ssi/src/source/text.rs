@@ -152,20 +152,54 @@ impl Source {
         self.text.get(span.start..span.end()).unwrap_or_default()
     }
 
+    fn before(&self, span: Span) -> &str {
+        self.text.get(..span.start).unwrap_or(&self.text)
+    }
+
+    /// Where the line starts on which the span starts.
+    fn line_start(&self, span: Span) -> usize {
+        self.before(span).rfind('\n').map_or(0, |at| at + 1)
+    }
+
+    /// Column of the span's start, in characters, from 1.
+    pub fn column(&self, span: Span) -> usize {
+        self.before(span)[self.line_start(span)..].chars().count() + 1
+    }
+
     /// Line and column of the span's start, both from 1. The column counts characters.
     pub fn position(&self, span: Span) -> (usize, usize) {
-        let before = self.text.get(..span.start.min(self.text.len())).unwrap_or(&self.text);
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        (line, before[line_start..].chars().count() + 1)
+        let line = self.before(span).bytes().filter(|byte| *byte == b'\n').count() + 1;
+        (line, self.column(span))
     }
 
     /// The line on which the span starts, without its end.
     pub fn line(&self, span: Span) -> &str {
-        let start = span.start.min(self.text.len());
-        let before = self.text.get(..start).unwrap_or_default();
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        self.text[line_start..].lines().next().unwrap_or_default()
+        self.text[self.line_start(span)..].lines().next().unwrap_or_default()
+    }
+}
+
+impl miette::SourceCode for Source {
+    /// The line on which the span starts.
+    fn read_span<'a>(
+        &'a self,
+        span: &miette::SourceSpan,
+        _lines_before: usize,
+        _lines_after: usize,
+    ) -> Result<Box<dyn miette::SpanContents<'a> + 'a>, miette::MietteError> {
+        let span = Span { start: span.offset(), len: span.len() };
+        if span.end() > self.text.len() {
+            return Err(miette::MietteError::OutOfBounds);
+        }
+        let (start, line) = (self.line_start(span), self.line(span));
+        let (number, _) = self.position(span);
+        Ok(Box::new(miette::MietteSpanContents::new_named(
+            self.name.clone(),
+            line.as_bytes(),
+            miette::SourceSpan::from((start, line.len())),
+            number - 1,
+            self.column(span) - 1,
+            1,
+        )))
     }
 }
 
@@ -178,9 +212,13 @@ mod tests {
         let source = Source::new("f", "ä b\nsecond line\n".as_bytes(), Limits::CONFIG).unwrap();
         assert_eq!(source.position(Span { start: 3, len: 1 }), (1, 3));
         let second = Span { start: 12, len: 4 };
-        assert_eq!((source.position(second), source.at(second), source.line(second)), ((2, 8), "line", "second line"));
+        assert_eq!(
+            (source.position(second), source.at(second), source.line(second)),
+            ((2, 8), "line", "second line")
+        );
         assert_eq!(source.position(Span { start: 999, len: 1 }).0, 3);
         assert_eq!(source.line(Span { start: 999, len: 1 }), "");
+        assert_eq!(source.line(Span { start: 2, len: 1 }), "ä b");
     }
 
     #[test]

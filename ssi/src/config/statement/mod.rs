@@ -35,7 +35,8 @@ pub use user_volumes::{UserVolumeList, UserVolumePatterns};
 pub use vlan::{VlanId, VlanIdError, VlanUse};
 pub use vmlan::{MacPrefix, MacPrefixError, MacRange, Vmlan};
 pub use vswitch::{
-    DefineVswitch, Grant, Layer, ModifyVswitch, PortType, Uplink, VswitchChange, VswitchName, VswitchNameError,
+    DefineVswitch, Grant, Layer, ModifyVswitch, PortType, Uplink, VswitchChange, VswitchName,
+    VswitchNameError,
 };
 
 use serde::Serialize;

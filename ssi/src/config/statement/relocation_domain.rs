@@ -22,7 +22,9 @@ impl RelocationDomain {
         while members.is_empty() || !words.is_empty() {
             let member = words.value("a member's name")?;
             if members.contains(&member) {
-                return Err(Diagnostic::error(words.last(), format!("{member} twice")).expecting("each member once"));
+                return Err(
+                    Diagnostic::error(words.last(), format!("{member} twice")).expecting("each member once")
+                );
             }
             members.push(member);
         }

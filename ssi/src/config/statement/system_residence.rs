@@ -44,8 +44,7 @@ pub struct SystemResidence {
 impl SystemResidence {
     pub(crate) fn parse(words: &mut Words<'_>) -> Result<Self, Diagnostic> {
         let (mut checkpoint, mut warmstart) = (None, None);
-        const AREAS: [(Spelling, bool); 2] =
-            [(Spelling("CHECKpoint"), true), (Spelling("WARMstart"), false)];
+        const AREAS: [(Spelling, bool); 2] = [(Spelling("CHECKpoint"), true), (Spelling("WARMstart"), false)];
         while checkpoint.is_none() && warmstart.is_none() || !words.is_empty() {
             let is_checkpoint = words.one_of(&AREAS)?;
             let at = words.last();

@@ -15,7 +15,9 @@ pub enum MacPrefixError {
     #[error("'{0}' is not six hexadecimal digits")]
     Digits(String),
     /// No address of a single adapter that is administered locally.
-    #[error("'{0}' is no prefix of locally administered addresses: the first byte is 02, 06, 0A, 0E or so on")]
+    #[error(
+        "'{0}' is no prefix of locally administered addresses: the first byte is 02, 06, 0A, 0E or so on"
+    )]
     Local(String),
     /// Not two of them in order.
     #[error("'{0}' is no range of MAC ids")]
@@ -59,7 +61,11 @@ impl FromStr for MacPrefix {
     fn from_str(text: &str) -> Result<Self, MacPrefixError> {
         let number = six_digits(text).ok_or_else(|| MacPrefixError::Digits(text.to_owned()))?;
         // Bit 1 of the first byte: administered locally. Bit 0: a group.
-        if (number >> 16) & 0b11 == 0b10 { Ok(Self(number)) } else { Err(MacPrefixError::Local(text.to_owned())) }
+        if (number >> 16) & 0b11 == 0b10 {
+            Ok(Self(number))
+        } else {
+            Err(MacPrefixError::Local(text.to_owned()))
+        }
     }
 }
 
@@ -86,7 +92,8 @@ impl FromStr for MacRange {
     type Err = MacPrefixError;
 
     fn from_str(text: &str) -> Result<Self, MacPrefixError> {
-        let parts = text.split_once('-').and_then(|(first, last)| Some((six_digits(first)?, six_digits(last)?)));
+        let parts =
+            text.split_once('-').and_then(|(first, last)| Some((six_digits(first)?, six_digits(last)?)));
         match parts {
             Some((first, last)) if first <= last => Ok(Self { first, last }),
             _ => Err(MacPrefixError::Range(text.to_owned())),

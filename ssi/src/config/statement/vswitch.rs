@@ -231,7 +231,11 @@ fn uplinks(words: &mut Words<'_>) -> Result<Vec<Uplink>, Diagnostic> {
     Ok(uplinks)
 }
 
-fn other(words: &mut Words<'_>, known: &[(Spelling, usize)], kept: &mut Vec<String>) -> Result<(), Diagnostic> {
+fn other(
+    words: &mut Words<'_>,
+    known: &[(Spelling, usize)],
+    kept: &mut Vec<String>,
+) -> Result<(), Diagnostic> {
     let find = |word: &Word| known.iter().find(|(name, _)| word.is(*name)).copied();
     let Some((name, follow)) = words.peek().and_then(find) else {
         return words.finish("an operand of the statement");

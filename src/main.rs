@@ -3,6 +3,8 @@
 //! Parses, calls, prints. Exit codes: 0 it worked, 1 it did not (one line says why), 2 wrong usage.
 
 mod bench;
+mod cpsyntax;
+mod diagnostics;
 mod doctor;
 mod launcher;
 mod options;
@@ -52,6 +54,8 @@ enum Command {
     Pki(pki::Command),
     /// Say who runs a guest
     Owner(owner::OwnerArgs),
+    /// Check a SYSTEM CONFIG file for each member, and show what it says to each
+    Cpsyntax(cpsyntax::Args),
     /// Print the JSON schema of a relocation report
     Schema,
 }
@@ -65,6 +69,7 @@ fn main() -> ExitCode {
         Command::Simulate(command) => simulate::run(&command),
         Command::Pki(command) => pki::run(&command),
         Command::Owner(args) => owner::run(&args),
+        Command::Cpsyntax(args) => cpsyntax::run(&args),
         Command::Schema => {
             progress::print(&format!("{:#}\n", lgr_engine::report::Report::json_schema()));
             Ok(ExitCode::SUCCESS)

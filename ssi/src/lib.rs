@@ -16,9 +16,11 @@
 //! Everything that decides has no I/O: parsers give typed values, cores take `(now, input)` and give effects. Two drivers
 //! run the same cores: real members, and the simulator.
 
+pub mod config;
 pub mod member;
 mod name;
 pub mod service;
 pub mod sim;
+pub mod source;
 
 pub use name::{ClusterName, MEMBERS_MAX, NameError, Slot, SystemName, UserId, VolumeLabel};

@@ -74,6 +74,8 @@ fn a_seed_that_is_replayed_shows_everything_and_always_the_same() {
         &text[text.len() - 500..]
     );
     assert_eq!(cluster("--seeds 0").status.code(), Some(2));
+}
+
 /// Five channels with sixteen devices are not five times three.
 #[test]
 fn devices_that_do_not_divide_evenly_are_all_named() {

@@ -206,6 +206,7 @@ impl Inner {
 
     /// Reads a link until it is down or another one is attached.
     fn read(&self, link: &Link, epoch: Epoch) {
+        crate::prefer_latency();
         let mut patience = LONG;
         loop {
             let event = match link.recv(patience) {

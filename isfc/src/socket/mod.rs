@@ -32,6 +32,9 @@
 //!    Each side then announces its endpoints anew.
 //! 6. **A peer that breaks these rules** loses the link, as one whose frames are damaged does.
 //!
+//! A thread that answers urgent messages is well advised to call [`prefer_latency`](crate::prefer_latency) first, as the
+//! hub's own does: beside devices that copy pages it otherwise waits for its turn.
+//!
 //! What decides is [`Core`], without I/O. [`Hub`] runs it over a [`Link`](crate::Link) and gives out [`Endpoint`]s. Both
 //! ends of a link need a hub, at most one in the link's life: a peer without one is never ready, and sending to it waits
 //! for ever. docs/protocol.md has the bytes.

@@ -14,6 +14,44 @@
 //! - The hello of each device is followed by a value exported from its TLS session (RFC 8446, section 7.5), so a hello
 //!   says something on one connection only.
 //! - Nothing is resumed and there is no early data: each connection proves anew who its ends are.
+//!
+//! Two members of a new cluster, both in this process, and a message from one to the other:
+//!
+//! ```
+//! use std::time::Duration;
+//! use isfc::tls::pki::{self, Validity};
+//! use isfc::tls::{Identity, Tls};
+//! use isfc::{Link, LinkEvent, LinkOptions, Listener, SocketId};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let dir = dir.path();
+//! // As `lgr pki init` and `lgr pki issue` do, once. Each member gets its own directory only.
+//! pki::create_ca(dir, "DEMO", Validity::days(3650))?;
+//! for member in ["MEMBERA", "MEMBERB"] {
+//!     pki::issue(dir, member, Validity::days(365), &dir.join(member))?;
+//! }
+//! let a = Tls::new(Identity::load(&dir.join("MEMBERA"))?).expecting("MEMBERB");
+//! let b = Tls::new(Identity::load(&dir.join("MEMBERB"))?);
+//!
+//! let listener = Listener::bind(&"tcp:127.0.0.1:0".parse()?)?.with_tls(b)?;
+//! let address = listener.address().clone();
+//! let caller = std::thread::spawn(move || isfc::connect_tls(&address, 2, &a));
+//! let patience = Duration::from_secs(10);
+//! let taken = listener.accept(Some(patience), &|| false, &|why| eprintln!("refused: {why}"))?;
+//! let called = caller.join().expect("the caller does not panic")?;
+//! assert_eq!(taken.tls().map(|session| session.peer.member()), Some("MEMBERA"));
+//!
+//! // A link's name is the one in its certificate. Devices that are cut come back through the listener.
+//! let named = |name: &str| LinkOptions { name: name.to_owned(), ..LinkOptions::default() };
+//! let here = Link::start(called, named("MEMBERA"))?;
+//! let there = Link::start(taken.rejoin_through(listener), named("MEMBERB"))?;
+//! let socket = SocketId::new(16).expect("there are 64");
+//! here.send(socket, b"hello")?;
+//! assert_eq!(there.recv(patience)?, LinkEvent::Message(socket, b"hello".to_vec()));
+//! # Ok(())
+//! # }
+//! ```
 
 mod config;
 mod failure;

@@ -20,6 +20,7 @@ use super::name::CertificateName;
 use super::tunnel::{Established, Side, Watch};
 use super::{BINDING_LABEL, BINDING_LEN_BYTES, Session};
 use crate::hello::{HELLO_MAGIC, Refusal, WELCOME_MAGIC, Welcome};
+use crate::slice::Slice;
 
 /// Bytes read from either socket at a time once the handshake is done.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -27,6 +28,8 @@ const CHUNK_BYTES: usize = 256 << 10;
 const FIRST_CHUNK_BYTES: usize = 16 << 10;
 /// Bytes given to TLS at a time, less than the copy that [`super::config`] avoids.
 const FEED_LEN_BYTES: usize = 6 << 10;
+/// A turn of more bytes carries pages, not messages alone.
+const PAGES_FROM_BYTES: usize = 16 << 10;
 /// How long a tunnel whose plain end has closed goes on sending what it has.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a peer that is refused has for reading why.
@@ -52,6 +55,8 @@ pub(super) struct Pump {
     peer_closed: bool,
     /// Until when what is left may still go out: the plain end is closed.
     closing: Option<Instant>,
+    /// Bytes read from either end in this turn.
+    turn_bytes: usize,
 }
 
 impl Pump {
@@ -77,6 +82,7 @@ impl Pump {
             is_tls: false,
             peer_closed: false,
             closing: None,
+            turn_bytes: 0,
         })
     }
 
@@ -137,7 +143,10 @@ impl Pump {
     }
 
     fn carry(&mut self) -> Result<(), TlsFailure> {
+        // As its device's thread: messages run on a short time slice.
+        let mut slice = Slice::new();
         loop {
+            slice.observe(std::mem::take(&mut self.turn_bytes) > PAGES_FROM_BYTES, Instant::now());
             let mut moved = self.take_plain()?;
             moved |= self.send()?;
             moved |= self.give_plain();
@@ -169,7 +178,10 @@ impl Pump {
         }
         match (&self.local).read(&mut self.outgoing) {
             Ok(0) => self.close(),
-            Ok(count) => self.tls.writer().write_all(&self.outgoing[..count]).map_err(io_failure)?,
+            Ok(count) => {
+                self.turn_bytes += count;
+                self.tls.writer().write_all(&self.outgoing[..count]).map_err(io_failure)?;
+            }
             Err(error) if is_not_now(&error) => return Ok(false),
             Err(_) => self.close(),
         }
@@ -222,6 +234,7 @@ impl Pump {
             Err(error) => return Err(io_failure(error)),
         };
         self.filled.end += count;
+        self.turn_bytes += count;
         if !self.is_tls {
             self.is_tls = self.looks_like_tls(count == 0)?;
             if !self.is_tls {

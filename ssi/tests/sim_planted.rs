@@ -8,7 +8,7 @@ use ssi::sim::Simulation;
 
 const PLANTED: bool = cfg!(any(
     feature = "planted-no-fence",
-    feature = "planted-forgotten-holder",
+    feature = "planted-forgotten-yes",
     feature = "planted-early-commit"
 ));
 

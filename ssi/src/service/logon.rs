@@ -65,6 +65,9 @@ pub enum LogonRefusal {
 /// Requests that may wait for a stable cluster.
 const HELD_MAX: usize = 4096;
 
+/// Planted: a yes to another's attempt stops no attempt of this member's own.
+const FORGETS_ITS_YES: bool = cfg!(feature = "planted-forgotten-yes");
+
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum PeerMessage {
     /// May I log this user on? The number is that of the attempt, for the answer.
@@ -196,7 +199,7 @@ impl Logon {
         } else if self.mine.contains_key(&user) || (self.attempts.contains_key(&user) && view.me < from) {
             PeerMessage::No(user, number, view.me)
         } else {
-            if let Some(request) = self.give_up(view, user, out) {
+            if !FORGETS_ITS_YES && let Some(request) = self.give_up(view, user, out) {
                 answer(request, LogonAnswer::Refused(LogonRefusal::LoggedOn(from)), out);
             }
             let claims = self.others.entry(user).or_default();
@@ -205,7 +208,7 @@ impl Logon {
                     PeerMessage::No(user, number, other)
                 }
                 _ => {
-                    if !cfg!(feature = "planted-forgotten-holder") {
+                    if !FORGETS_ITS_YES {
                         claims.asked.insert(from);
                     }
                     PeerMessage::Yes(user, number)

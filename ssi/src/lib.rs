@@ -17,8 +17,10 @@
 //! run the same cores: real members, and the simulator.
 
 pub mod config;
+pub mod cp;
 pub mod member;
 mod name;
+pub mod node;
 pub mod service;
 pub mod sim;
 pub mod source;

@@ -172,7 +172,8 @@ impl Member {
         std::mem::take(&mut self.effects)
     }
 
-    fn ident(&self) -> Ident {
+    /// This life of the member.
+    pub fn ident(&self) -> Ident {
         Ident { slot: self.slot, incarnation: self.incarnation }
     }
 

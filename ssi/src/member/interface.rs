@@ -108,6 +108,9 @@ pub enum Stopped {
     /// It has left the cluster.
     #[error("left the cluster")]
     Left,
+    /// It was told to stop at once.
+    #[error("was stopped without leaving")]
+    Abend,
     /// It was declared down while it ran.
     #[error("was declared down by another member")]
     DeclaredDown,

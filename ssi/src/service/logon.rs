@@ -18,6 +18,9 @@ use super::{Output, Service, View};
 use crate::member::{MemberState, Mode};
 use crate::name::{Slot, UserId};
 
+/// Name of the service.
+pub const LOGON: &str = "Logon";
+
 /// How a user may be logged on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UserKind {
@@ -36,6 +39,13 @@ pub enum LogonRequest {
     Off(UserId),
 }
 
+impl LogonRequest {
+    /// As the service takes it.
+    pub fn encode(&self) -> Vec<u8> {
+        encode(self)
+    }
+}
+
 /// Its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogonAnswer {
@@ -43,6 +53,16 @@ pub enum LogonAnswer {
     Granted,
     /// Not done.
     Refused(LogonRefusal),
+}
+
+impl LogonAnswer {
+    /// As the service gives it.
+    ///
+    /// # Errors
+    /// In words, what is wrong with it.
+    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+        decode(bytes)
+    }
 }
 
 /// Why a user is not logged on or off.
@@ -246,7 +266,7 @@ impl Logon {
 
 impl Service for Logon {
     fn name(&self) -> &'static str {
-        "Logon"
+        LOGON
     }
 
     fn as_any(&self) -> &dyn std::any::Any {

@@ -16,7 +16,7 @@
 
 mod logon;
 
-pub use logon::{Logon, LogonAnswer, LogonRefusal, LogonRequest, UserKind};
+pub use logon::{LOGON, Logon, LogonAnswer, LogonRefusal, LogonRequest, UserKind};
 
 use crate::member::{MemberState, Mode};
 use crate::name::{MEMBERS_MAX, Slot};
@@ -67,7 +67,7 @@ pub enum Output {
 }
 
 /// What a service of the cluster provides.
-pub trait Service {
+pub trait Service: Send {
     /// Its name, as messages have it: `SSI function JOIN has failed for service NAME`. At most 32 characters, the same on
     /// all members; also the name of its endpoint, cut to eight.
     fn name(&self) -> &'static str;

@@ -1,0 +1,253 @@
+//! QUERY.
+
+use serde::Serialize;
+
+use super::words::Words;
+use super::{Cp, Issuer, Outcome, Refusal, Response, islink};
+use crate::config::statement::{Owned, PdrVolume};
+use crate::member::{MemberState, WhyDown};
+use crate::name::{Slot, SystemName, UserId};
+use crate::node::{Snapshot, Stamp};
+use crate::service::UserKind;
+
+pub(super) fn run(cp: &Cp, issuer: &Issuer, words: &mut Words<'_>) -> Outcome {
+    let needs = |classes: &str, what: &str| {
+        let known = issuer.classes.meet(classes.parse().unwrap_or_default());
+        if known { Ok(()) } else { Err(Refusal::new(3, format!("Invalid option - {what}"))) }
+    };
+    if words.accept("SSI") {
+        needs("BE", "SSI")?;
+        words.end()?;
+        ssi(cp)
+    } else if words.accept("ISLINK") {
+        needs("B", "ISLINK")?;
+        islink::query(cp, words)
+    } else if words.accept("CPOWNed") {
+        needs("B", "CPOWNED")?;
+        words.end()?;
+        Ok(cp_owned(cp))
+    } else if words.accept("CPLEVEL") {
+        words.end()?;
+        Ok(cp_level(cp))
+    } else if words.accept("NAmes") {
+        names(cp, issuer, words)
+    } else if words.accept("USERID") {
+        words.end()?;
+        Ok(Response::line(format!("{} AT {}", issuer.user, cp.member())))
+    } else {
+        Err(match words.next() {
+            Some(word) => Refusal::new(3, format!("Invalid option - {word}")),
+            None => Refusal::new(26, "Operand missing or invalid"),
+        })
+    }
+}
+
+/// `QUERY SSI` as data.
+#[derive(Serialize)]
+struct SsiData {
+    name: String,
+    mode: String,
+    timeouts: bool,
+    pdr_volume: String,
+    slots: Vec<SlotData>,
+}
+
+#[derive(Serialize)]
+struct SlotData {
+    slot: Slot,
+    system: Option<SystemName>,
+    state: String,
+    why_down: Option<&'static str>,
+    pdr_heartbeat: Option<String>,
+    received_heartbeat: Option<String>,
+}
+
+fn ssi(cp: &Cp) -> Outcome {
+    let Some(ssi) = &cp.effective.ssi else {
+        return Ok(Response::line("This system is not a member of an SSI cluster."));
+    };
+    let snapshot = cp.handle.snapshot();
+    let pdr_volume = match ssi.pdr_volume {
+        PdrVolume::Label(label) => label.to_string(),
+        PdrVolume::Sysparm => "&SYSPARM".to_owned(),
+    };
+    let data = SsiData {
+        name: ssi.name.to_string(),
+        mode: snapshot.mode.to_string(),
+        timeouts: snapshot.record.is_none_or(|record| record.timeouts),
+        pdr_volume,
+        slots: Slot::all().map(|slot| slot_data(cp, &snapshot, slot)).collect(),
+    };
+    let mut lines = vec![
+        format!("SSI Name: {}", data.name),
+        format!("SSI Mode: {}", data.mode),
+        format!("Cross-System Timeouts: {}", if data.timeouts { "Enabled" } else { "Disabled" }),
+        format!("SSI Persistent Data Record (PDR) device: {} on {}", data.pdr_volume, device(cp)),
+        "SLOT SYSTEMID STATE     PDR HEARTBEAT       RECEIVED HEARTBEAT".to_owned(),
+    ];
+    lines.extend(data.slots.iter().map(slot_line));
+    Ok(Response::lines(lines).with_data(&data))
+}
+
+/// Where the PDR's volume is: it has no device number, but a file.
+fn device(cp: &Cp) -> String {
+    cp.pdr_file().map_or_else(|| "----".to_owned(), |path| path.display().to_string())
+}
+
+fn slot_data(cp: &Cp, snapshot: &Snapshot, slot: Slot) -> SlotData {
+    let system = cp.member_in(slot);
+    let state = snapshot.state(slot);
+    let is_down = matches!(state, MemberState::Down);
+    let entry = snapshot.record.map(|record| *record.entry(slot));
+    let stamp = |time: Option<std::time::SystemTime>| {
+        time.filter(|_| !is_down && system.is_some()).map(|time| Stamp::from(time).short())
+    };
+    let pdr_heartbeat = stamp(snapshot.record_heartbeats[slot.index()]);
+    let received = if slot == snapshot.slot {
+        pdr_heartbeat.clone()
+    } else {
+        stamp(snapshot.received_heartbeats[slot.index()])
+    };
+    SlotData {
+        slot,
+        system,
+        state: if system.is_some() { state.to_string() } else { "Available".to_owned() },
+        why_down: entry.filter(|_| is_down && system.is_some()).map(|entry| why(entry.why)),
+        pdr_heartbeat,
+        received_heartbeat: received,
+    }
+}
+
+fn why(why: WhyDown) -> &'static str {
+    match why {
+        WhyDown::Undetermined => "not IPLed",
+        WhyDown::Left => "shut down successfully",
+        WhyDown::Stopped => "shut down abnormally",
+        WhyDown::Declared => "declared down",
+    }
+}
+
+fn slot_line(data: &SlotData) -> String {
+    let Some(system) = data.system else { return format!("{:>4} -------- Available", data.slot) };
+    if let Some(why) = data.why_down {
+        return format!("{:>4} {system:<8} {} ({why})", data.slot, data.state);
+    }
+    let none = "--/--/-- --:--:--".to_owned();
+    let pdr = data.pdr_heartbeat.as_ref().unwrap_or(&none);
+    let received = data.received_heartbeat.as_ref().unwrap_or(&none);
+    format!("{:>4} {system:<8} {:<9} {pdr}   {received}", data.slot, data.state)
+}
+
+fn cp_owned(cp: &Cp) -> Response {
+    #[derive(Serialize)]
+    struct Row {
+        slot: u8,
+        volume: Option<String>,
+        status: &'static str,
+    }
+    let rows: Vec<Row> = cp
+        .effective
+        .cp_owned
+        .iter()
+        .map(|(slot, owned)| match owned.owned {
+            Owned::Reserved => Row { slot: *slot, volume: None, status: "Reserved" },
+            Owned::Volume(label) => {
+                let status = if cp.is_attached(label) { "Online and attached" } else { "Offline" };
+                Row { slot: *slot, volume: Some(label.to_string()), status }
+            }
+        })
+        .collect();
+    let mut lines = vec!["Slot  Vol-ID  Rdev  Type   Status".to_owned()];
+    lines.extend(rows.iter().map(|row| {
+        let volume = row.volume.as_deref().unwrap_or("------");
+        format!("{:>4}  {volume:<6}  ----  Own    {}", row.slot, row.status)
+    }));
+    Response::lines(lines).with_data(&rows)
+}
+
+fn cp_level(cp: &Cp) -> Response {
+    let (version, started) = (env!("CARGO_PKG_VERSION"), Stamp::from(cp.started));
+    let level = crate::member::LEVEL;
+    let lines = vec![
+        format!("LGR Version {version}, SSI protocol level {level}, {}", std::env::consts::ARCH),
+        format!("IPL at {} UTC", started.short()),
+    ];
+    Response::lines(lines).with_data(&serde_json::json!({
+        "version": version, "level": level, "started": started.to_string()
+    }))
+}
+
+// NAMES.
+
+/// A user in the list.
+#[derive(Serialize)]
+struct Name {
+    user: UserId,
+    member: SystemName,
+    /// `DSC`: disconnected; `SSI`: on another member.
+    at: &'static str,
+}
+
+fn names(cp: &Cp, issuer: &Issuer, words: &mut Words<'_>) -> Outcome {
+    if !words.accept("AT") {
+        words.end()?;
+        let names: Vec<Name> = here(cp).into_iter().chain(elsewhere(cp)).collect();
+        return Ok(Response::lines(table(&names)).with_data(&names));
+    }
+    if words.accept("ALL") {
+        words.end()?;
+        return Ok(names_everywhere(cp, issuer));
+    }
+    let member: SystemName = words.value("ALL or a member's name")?;
+    words.end()?;
+    names_at(cp, issuer, member)
+}
+
+fn here(cp: &Cp) -> Vec<Name> {
+    let users = cp.handle.snapshot().users;
+    users
+        .into_iter()
+        .map(|(user, _): (UserId, UserKind)| Name { user, member: cp.member(), at: "DSC" })
+        .collect()
+}
+
+fn elsewhere(cp: &Cp) -> Vec<Name> {
+    let users = cp.handle.snapshot().users_elsewhere;
+    let name = |(user, slot)| Some(Name { user, member: cp.member_in(slot)?, at: "SSI" });
+    users.into_iter().filter_map(name).collect()
+}
+
+/// Four to a line, as CP has it.
+fn table(names: &[Name]) -> Vec<String> {
+    let entry = |name: &Name| match name.at {
+        "SSI" => format!("{:<8} -SSI ", name.user),
+        at => format!("{:<8} - {at:<4}", name.user),
+    };
+    let entries: Vec<String> = names.iter().map(entry).collect();
+    entries.chunks(4).map(|four| four.join(", ").trim_end().to_owned()).collect()
+}
+
+fn names_at(cp: &Cp, issuer: &Issuer, member: SystemName) -> Outcome {
+    if member != cp.member() {
+        return super::at::call(cp, issuer, member, &format!("QUERY NAMES AT {member}"));
+    }
+    let names = here(cp);
+    let lines = table(&names).into_iter().map(|line| format!("{member:<8} : {line}")).collect();
+    Ok(Response::lines(lines).with_data(&names))
+}
+
+fn names_everywhere(cp: &Cp, issuer: &Issuer) -> Response {
+    let (mut lines, mut data) = (Vec::new(), Vec::new());
+    for member in cp.effective.ssi.iter().flat_map(|ssi| ssi.members()).map(|(_, member)| member) {
+        match names_at(cp, issuer, member) {
+            Ok(response) => {
+                lines.extend(response.lines);
+                data.extend(
+                    serde_json::from_str::<Vec<serde_json::Value>>(&response.data).unwrap_or_default(),
+                );
+            }
+            Err(refusal) => lines.push(format!("{member:<8} : ({})", refusal.text)),
+        }
+    }
+    Response::lines(lines).with_data(&data)
+}

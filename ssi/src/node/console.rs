@@ -1,0 +1,87 @@
+//! What a member tells its operators: a history, a log file, and whoever listens.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Write;
+use std::sync::Mutex;
+
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+
+use super::stamp::Stamp;
+
+/// Lines that are kept for those who come later.
+const HISTORY_LINES: usize = 500;
+/// Lines that may wait for one listener; who is slower than that is no longer told.
+const WAITING_LINES: usize = 2_048;
+/// Size at which the log file is begun anew; the one before is kept.
+const LOG_LEN_BYTES_MAX: u64 = 4 << 20;
+
+/// The operators' console.
+#[derive(Debug)]
+pub struct Console {
+    inner: Mutex<Inner>,
+    path: Option<std::path::PathBuf>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    history: VecDeque<String>,
+    listeners: Vec<Sender<String>>,
+    log: Option<File>,
+    log_len_bytes: u64,
+}
+
+impl Console {
+    /// A console whose lines also go to the file at `path`, behind what is there.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn open(path: Option<&std::path::Path>) -> std::io::Result<Self> {
+        let log = path.map(|path| File::options().create(true).append(true).open(path)).transpose()?;
+        let log_len_bytes = log.as_ref().map_or(Ok(0), |log| log.metadata().map(|data| data.len()))?;
+        let inner = Inner { history: VecDeque::new(), listeners: Vec::new(), log, log_len_bytes };
+        Ok(Self { inner: Mutex::new(inner), path: path.map(std::path::Path::to_owned) })
+    }
+
+    /// Tells a line, with the time of day before it. Control characters do not reach a terminal.
+    pub fn tell(&self, text: &str) {
+        let text: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        let line = format!("{} {text}", Stamp::now().time());
+        let mut inner = self.inner.lock().expect("no thread panics while it holds the console");
+        if inner.history.len() == HISTORY_LINES {
+            inner.history.pop_front();
+        }
+        inner.listeners.retain(|listener| {
+            !matches!(
+                listener.try_send(line.clone()),
+                Err(TrySendError::Full(_) | TrySendError::Disconnected(_))
+            )
+        });
+        self.write(&mut inner, &format!("{} {text}\n", Stamp::now()));
+        inner.history.push_back(line);
+    }
+
+    /// A log that cannot be written (a full disk, say) is no reason to stop.
+    fn write(&self, inner: &mut Inner, line: &str) {
+        if inner.log_len_bytes > LOG_LEN_BYTES_MAX
+            && let Some(path) = &self.path
+        {
+            let _ = std::fs::rename(path, path.with_extension("log.1"));
+            inner.log = File::options().create(true).append(true).open(path).ok();
+            inner.log_len_bytes = 0;
+        }
+        if let Some(log) = &mut inner.log
+            && log.write_all(line.as_bytes()).is_ok()
+        {
+            inner.log_len_bytes += line.len() as u64;
+        }
+    }
+
+    /// What was told so far, and what will be.
+    pub fn listen(&self) -> (Vec<String>, Receiver<String>) {
+        let (sender, receiver) = bounded(WAITING_LINES);
+        let mut inner = self.inner.lock().expect("no thread panics while it holds the console");
+        inner.listeners.push(sender);
+        (inner.history.iter().cloned().collect(), receiver)
+    }
+}

@@ -1,0 +1,136 @@
+//! The member's own thread: it alone touches the core, and carries out what the core wants.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
+
+use super::clock::now_ms;
+use super::console::Console;
+use super::inbox::{Event, Handle};
+use super::mesh::Mesh;
+use super::volume::RecordThread;
+use crate::member::{CommandRefused, Effect, Input, Member, MemberState, Message, Stopped};
+use crate::name::Slot;
+use crate::service::Logon;
+
+/// What the core wants done, by whom.
+pub(super) struct Engine {
+    pub(super) member: Member,
+    pub(super) events: Receiver<Event>,
+    pub(super) handle: Handle,
+    pub(super) record: RecordThread,
+    pub(super) mesh: Arc<Mesh>,
+    pub(super) console: Arc<Console>,
+    commands: BTreeMap<u64, Sender<Result<(), CommandRefused>>>,
+    requests: BTreeMap<u64, Sender<Vec<u8>>>,
+    numbers: u64,
+}
+
+impl Engine {
+    pub(super) fn new(
+        member: Member,
+        events: Receiver<Event>,
+        handle: Handle,
+        record: RecordThread,
+        mesh: Arc<Mesh>,
+        console: Arc<Console>,
+    ) -> Self {
+        let (commands, requests) = (BTreeMap::new(), BTreeMap::new());
+        Self { member, events, handle, record, mesh, console, commands, requests, numbers: 0 }
+    }
+
+    /// Runs the member until it stops.
+    pub(super) fn run(mut self) -> Stopped {
+        let mut stopped = self.feed(Input::Start);
+        while stopped.is_none() {
+            let wait_ms = self.member.timeout_ms().map_or(1_000, |at| at.saturating_sub(now_ms()));
+            stopped = match self.events.recv_timeout(Duration::from_millis(wait_ms)) {
+                Ok(event) => self.event(event),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => self.feed(Input::Tick),
+            };
+        }
+        let why = stopped.unwrap_or(Stopped::Left);
+        self.handle.lock().stopped = Some(why.clone());
+        why
+    }
+
+    fn event(&mut self, event: Event) -> Option<Stopped> {
+        match event {
+            Event::Input(input) => {
+                match &input {
+                    Input::Link(slot, _) => self.mesh.core_hears(*slot),
+                    Input::Message(from, Message::Heartbeat { .. }) => {
+                        self.handle.lock().received_heartbeats[from.index()] = Some(SystemTime::now());
+                    }
+                    _ => {}
+                }
+                self.feed(input)
+            }
+            Event::Command(command, answer) => {
+                self.numbers += 1;
+                self.commands.insert(self.numbers, answer);
+                self.feed(Input::Command(self.numbers, command))
+            }
+            Event::Request(service, body, answer) => {
+                self.numbers += 1;
+                self.requests.insert(self.numbers, answer);
+                self.feed(Input::Request { service: service.to_owned(), number: self.numbers, body })
+            }
+            Event::Abend => {
+                self.record.abend(&self.member);
+                self.console.tell("System abend: this member stops without leaving the cluster");
+                Some(Stopped::Abend)
+            }
+        }
+    }
+
+    fn feed(&mut self, input: Input) -> Option<Stopped> {
+        let effects = self.member.handle(now_ms(), input);
+        let mut stopped = None;
+        for effect in effects {
+            match effect {
+                Effect::Record(change) => self.record.operate(change),
+                Effect::Send(to, message) => self.mesh.send(to, &message),
+                Effect::Console(text) => self.console.tell(&text),
+                Effect::Changed(_) => {}
+                Effect::Reply(number, outcome) => {
+                    if let Some(answer) = self.commands.remove(&number) {
+                        let _ = answer.send(outcome);
+                    }
+                }
+                Effect::Answer(number, body) => {
+                    if let Some(answer) = self.requests.remove(&number) {
+                        let _ = answer.send(body);
+                    }
+                }
+                Effect::Stop(why) => stopped = Some(why),
+            }
+        }
+        self.publish();
+        stopped
+    }
+
+    fn publish(&self) {
+        let view = self.member.view();
+        let mut snapshot = self.handle.lock();
+        (snapshot.mode, snapshot.states) = (view.mode, view.states);
+        if let Some(record) = self.member.record() {
+            let now = SystemTime::now();
+            for slot in Slot::all() {
+                let moved = snapshot.record.is_none_or(|before| before.entry(slot) != record.entry(slot));
+                if moved && record.entry(slot).state != MemberState::Down {
+                    snapshot.record_heartbeats[slot.index()] = Some(now);
+                }
+            }
+            snapshot.record = Some(*record);
+        }
+        let logon =
+            self.member.services().iter().find_map(|service| service.as_any().downcast_ref::<Logon>());
+        if let Some(logon) = logon {
+            snapshot.users = logon.here().collect();
+            snapshot.users_elsewhere = logon.elsewhere().collect();
+        }
+    }
+}

@@ -16,6 +16,7 @@
 //! Everything that decides has no I/O: parsers give typed values, cores take `(now, input)` and give effects. Two drivers
 //! run the same cores: real members, and the simulator.
 
+pub mod cluster;
 pub mod config;
 pub mod cp;
 pub mod member;

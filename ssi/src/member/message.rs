@@ -8,7 +8,7 @@ use crate::name::MEMBERS_MAX;
 /// Level of this protocol. A member of another level is spoken to at the lower of the two.
 pub const LEVEL: u16 = 1;
 /// Longest message, in bytes.
-pub const LEN_BYTES_MAX: usize = 64 << 10;
+pub const LEN_BYTES_MAX: usize = 4 << 20;
 
 /// Join or leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

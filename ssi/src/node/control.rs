@@ -301,7 +301,26 @@ impl Client {
     ///
     /// # Errors
     /// The kernel gives no descriptor.
-    pub fn writer(&self) -> std::io::Result<UnixStream> {
-        self.stream.try_clone()
+    pub fn sender(&self) -> Result<ClientSender, ClientError> {
+        let failed = |source| ClientError::Io { member: self.member.clone(), source };
+        let stream = self.stream.try_clone().map_err(failed)?;
+        Ok(ClientSender { member: self.member.clone(), stream })
+    }
+}
+
+/// The sending half of a [`Client`].
+#[derive(Debug)]
+pub struct ClientSender {
+    member: String,
+    stream: UnixStream,
+}
+
+impl ClientSender {
+    /// Says something.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn ask(&self, asked: &Asked) -> Result<(), ClientError> {
+        write(&self.stream, asked).map_err(|source| ClientError::Io { member: self.member.clone(), source })
     }
 }

@@ -28,13 +28,13 @@ mod start;
 mod volume;
 
 pub use console::Console;
-pub use control::{Answer, Asked, CONNECTIONS_MAX, Client, ClientError, ControlError};
+pub use control::{Answer, Asked, CONNECTIONS_MAX, Client, ClientError, ClientSender, ControlError};
 pub use dir::ClusterDir;
 pub use inbox::{CallError, Handle, Snapshot};
 pub use mesh::{Mesh, MeshError, MeshOptions};
 pub use peer::{DeviceRefused, Peer};
 pub use stamp::Stamp;
-pub use start::{Node, NodeOptions, StartError, effective_of};
+pub use start::{Node, NodeOptions, StartError, Stopper, effective_of};
 pub use volume::RecordStore;
 
 use crate::cp::Classes;

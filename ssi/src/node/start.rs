@@ -22,6 +22,9 @@ use crate::name::{Slot, SystemName};
 use crate::service::{Logon, Service};
 use crate::source::{Limits, Severity, Source};
 
+/// How long a member waits for its turn to leave.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(600);
+
 /// How a member runs.
 #[derive(Clone, Debug, Default)]
 pub struct NodeOptions {
@@ -174,11 +177,9 @@ impl Node {
         &self.console
     }
 
-    /// Asks the member to leave; [`Node::wait`] returns when it has.
-    pub fn leave(&self) {
-        let handle = self.handle.clone();
-        let thread = std::thread::Builder::new().name("ssi-leave".into());
-        let _ = thread.spawn(move || handle.command(Command::Leave, Duration::from_secs(600)));
+    /// For those who stop it from another thread.
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.handle.clone())
     }
 
     /// Waits until the member has stopped, and clears up behind it.
@@ -189,6 +190,24 @@ impl Node {
         drop(std::os::unix::net::UnixStream::connect(&self.control_socket));
         let _ = std::fs::remove_file(&self.control_socket);
         why
+    }
+}
+
+/// Stops a member.
+#[derive(Clone, Debug)]
+pub struct Stopper(Handle);
+
+impl Stopper {
+    /// Asks the member to leave; [`Node::wait`] returns when it has. Returns at once.
+    pub fn leave(&self) {
+        let handle = self.0.clone();
+        let thread = std::thread::Builder::new().name("ssi-leave".into());
+        let _ = thread.spawn(move || handle.command(Command::Leave, LEAVE_PATIENCE));
+    }
+
+    /// Stops it without leaving.
+    pub fn abend(&self) {
+        self.0.abend();
     }
 }
 

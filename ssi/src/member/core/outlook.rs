@@ -131,7 +131,7 @@ impl Member {
         }
         for slot in Slot::all() {
             let (from, to) = (before.states[slot.index()], view.states[slot.index()]);
-            if from != to {
+            if from != to && (from, to) != (MemberState::Unknown, MemberState::Down) {
                 let system = self.record.and_then(|record| record.entry(slot).system);
                 let name = system.map_or_else(|| "--------".to_owned(), |system| system.to_string());
                 let (from, to) = (from.as_str().to_uppercase(), to.as_str().to_uppercase());

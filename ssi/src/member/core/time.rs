@@ -46,8 +46,13 @@ impl Member {
         self.tell_all(&heartbeat);
     }
 
+    /// Whom this member reaches. One to whose join it has consented is one of them: its last word is on its way.
     pub(super) fn reach(&self) -> [bool; SLOTS] {
-        std::array::from_fn(|index| self.synced[index].is_some() || index == self.slot.index())
+        let joining = self.consented.as_ref().filter(|consented| consented.transition == Transition::Join);
+        std::array::from_fn(|index| {
+            let joins = joining.is_some_and(|consented| consented.slot.index() == index) && self.links[index];
+            self.synced[index].is_some() || joins || index == self.slot.index()
+        })
     }
 
     pub(super) fn tell_all(&mut self, message: &Message) {

@@ -11,6 +11,8 @@
 
 use std::fmt::Write;
 
+use crate::dasd::{Allocation, Extent, Label, Owner, Use};
+use crate::member::Record;
 use crate::name::{ClusterName, MEMBERS_MAX, SystemName, VolumeLabel};
 
 /// Most devices of a link.
@@ -64,8 +66,12 @@ pub enum Holds {
     Paging,
 }
 
-/// Cylinders of a volume: few, for files that are easily copied. A 3390-3 has 3,339.
-const CYLINDERS: u32 = 1_113;
+/// Users that a new cluster has, each with a minidisk.
+const USERS: u32 = 8;
+/// Cylinders of each minidisk.
+const MINIDISK_CYLINDERS: u32 = 50;
+/// Cylinders of a volume that is not for minidisks: few, for files that are quickly made. A 3390-3 has 3,339.
+const CYLINDERS: u32 = 50;
 
 impl Plan {
     /// A cluster of these members, each linked with each other by so many devices.
@@ -105,6 +111,26 @@ impl Plan {
             volumes.push(volume(&format!("M{number:02}P01"), Holds::Paging, Some(*member)));
         }
         volumes
+    }
+
+    /// What is on a volume when it is new.
+    pub fn label(&self, volume: &PlannedVolume) -> Label {
+        let used_for = match volume.holds {
+            Holds::Common | Holds::Minidisks => Use::Perm,
+            Holds::Spool => Use::Spol,
+            Holds::Paging => Use::Page,
+        };
+        let last = volume.cylinders - 1;
+        let own = Extent { used_for: Use::Perm, first: 0, last: 0 };
+        let extents = vec![own, Extent { used_for, first: 1, last }];
+        let owner = Owner { cluster: Some(self.name), member: volume.owner };
+        Label { label: volume.label, allocation: Allocation { owner, extents } }
+    }
+
+    /// The persistent data record when nobody has ever been in the cluster.
+    pub fn record(&self) -> Record {
+        let system = |index: usize| self.members.get(index).copied();
+        Record::new(self.name, std::array::from_fn(system))
     }
 
     /// SYSTEM CONFIG.
@@ -166,10 +192,14 @@ impl Plan {
             }
             let _ = writeln!(out);
         }
-        for number in 1..=8_u32 {
+        for number in 1..=USERS {
             let _ = writeln!(out, "USER LINUX{number:02} AUTOONLY 1G 4G G\n  INCLUDE LINDFLT");
             let _ = writeln!(out, "  OPTION CHPIDVIRTUALIZATION ONE");
-            let _ = writeln!(out, "  MDISK 0100 3390 {} 100 USRVL1 MR\n", 1 + 100 * (number - 1));
+            let _ = writeln!(
+                out,
+                "  MDISK 0100 3390 {} {MINIDISK_CYLINDERS} USRVL1 MR\n",
+                1 + MINIDISK_CYLINDERS * (number - 1)
+            );
         }
         text
     }
@@ -177,7 +207,8 @@ impl Plan {
 
 fn volume(label: &str, holds: Holds, owner: Option<SystemName>) -> PlannedVolume {
     let label = VolumeLabel::new(label).expect("these are labels");
-    PlannedVolume { label, holds, owner, cylinders: CYLINDERS }
+    let cylinders = if holds == Holds::Minidisks { 1 + USERS * MINIDISK_CYLINDERS } else { CYLINDERS };
+    PlannedVolume { label, holds, owner, cylinders }
 }
 
 #[cfg(test)]

@@ -19,9 +19,11 @@
 pub mod cluster;
 pub mod config;
 pub mod cp;
+pub mod dasd;
 pub mod member;
 mod name;
 pub mod node;
+pub mod pdr;
 pub mod service;
 pub mod sim;
 pub mod source;

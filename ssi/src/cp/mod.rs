@@ -259,6 +259,9 @@ impl Cp {
         if command.len() > COMMAND_LEN_BYTES_MAX {
             return refuse(Refusal::plain(format!("a command has at most {COMMAND_LEN_BYTES_MAX} bytes")));
         }
+        if command.chars().any(char::is_control) {
+            return refuse(Refusal::plain("a command has no control characters"));
+        }
         self.dispatch(issuer, &mut Words::new(command)).unwrap_or_else(refuse)
     }
 

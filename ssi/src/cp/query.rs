@@ -102,7 +102,7 @@ fn slot_data(cp: &Cp, snapshot: &Snapshot, slot: Slot) -> SlotData {
     let stamp = |time: Option<std::time::SystemTime>| {
         time.filter(|_| !is_down && system.is_some()).map(|time| Stamp::from(time).short())
     };
-    let pdr_heartbeat = stamp(snapshot.record_heartbeats[slot.index()]);
+    let pdr_heartbeat = stamp(snapshot.stamps.systems[slot.index()].heartbeat);
     let received = if slot == snapshot.slot {
         pdr_heartbeat.clone()
     } else {

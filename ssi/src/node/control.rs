@@ -30,7 +30,7 @@ const ASKED_LEN_BYTES_MAX: u64 = 8 << 10;
 /// Longest line of a member.
 const ANSWER_LEN_BYTES_MAX: u64 = 16 << 20;
 /// A client that neither asks nor listens is hung up on.
-const IDLE_MAX: Duration = Duration::from_secs(600);
+const IDLE_MAX: Duration = Duration::from_secs(60);
 /// A client that does not read is given up.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 

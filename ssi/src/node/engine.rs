@@ -11,8 +11,7 @@ use super::console::Console;
 use super::inbox::{Event, Handle};
 use super::mesh::Mesh;
 use super::volume::RecordThread;
-use crate::member::{CommandRefused, Effect, Input, Member, MemberState, Message, Stopped};
-use crate::name::Slot;
+use crate::member::{CommandRefused, Effect, Input, Member, Message, Stopped};
 use crate::service::Logon;
 
 /// What the core wants done, by whom.
@@ -117,13 +116,6 @@ impl Engine {
         let mut snapshot = self.handle.lock();
         (snapshot.mode, snapshot.states) = (view.mode, view.states);
         if let Some(record) = self.member.record() {
-            let now = SystemTime::now();
-            for slot in Slot::all() {
-                let moved = snapshot.record.is_none_or(|before| before.entry(slot) != record.entry(slot));
-                if moved && record.entry(slot).state != MemberState::Down {
-                    snapshot.record_heartbeats[slot.index()] = Some(now);
-                }
-            }
             snapshot.record = Some(*record);
         }
         let logon =

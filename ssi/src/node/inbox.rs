@@ -7,6 +7,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, b
 
 use crate::member::{Command, CommandRefused, Input, MemberState, Mode, Record, Stopped};
 use crate::name::{MEMBERS_MAX, Slot, UserId};
+use crate::pdr::Stamps;
 use crate::service::UserKind;
 
 /// Things that may wait for the member's thread. Who brings more waits until it has room.
@@ -36,8 +37,8 @@ pub struct Snapshot {
     pub states: [MemberState; MEMBERS_MAX as usize],
     /// The record as last read.
     pub record: Option<Record>,
-    /// When each member's heartbeat in the record was last seen to move.
-    pub record_heartbeats: [Option<SystemTime>; MEMBERS_MAX as usize],
+    /// When each member last wrote its heartbeat there, and when its state last changed.
+    pub stamps: Stamps,
     /// When each member's last heartbeat came over its link.
     pub received_heartbeats: [Option<SystemTime>; MEMBERS_MAX as usize],
     /// Users that are logged on here.
@@ -55,7 +56,7 @@ impl Snapshot {
             mode: Mode::Safe,
             states: [MemberState::Unknown; MEMBERS_MAX as usize],
             record: None,
-            record_heartbeats: [None; MEMBERS_MAX as usize],
+            stamps: Stamps::default(),
             received_heartbeats: [None; MEMBERS_MAX as usize],
             users: Vec::new(),
             users_elsewhere: Vec::new(),

@@ -7,6 +7,7 @@ use crossbeam::channel::{Sender, bounded};
 
 use super::inbox::Handle;
 use crate::member::{Change, Input, Member, RecordOutcome};
+use crate::pdr::Stamps;
 
 /// How long an abend waits for the record.
 const ABEND_PATIENCE: Duration = Duration::from_secs(2);
@@ -15,6 +16,9 @@ const ABEND_PATIENCE: Duration = Duration::from_secs(2);
 pub trait RecordStore: Send {
     /// Carries an operation out. It may take long; it must not take for ever.
     fn operate(&mut self, change: Option<Change>) -> RecordOutcome;
+
+    /// When members last wrote, as the last operation found it.
+    fn stamps(&self) -> Option<Stamps>;
 }
 
 enum Work {
@@ -38,6 +42,7 @@ impl RecordThread {
                 match order {
                     Work::Operate(change) => {
                         let outcome = store.operate(change);
+                        handle.lock().stamps = store.stamps().unwrap_or_default();
                         if !handle.bring(Input::Record(outcome)) {
                             return;
                         }

@@ -1,0 +1,193 @@
+//! The contents of the record as bytes, in the layout of CP's PDRBK: numbers big-endian, names in ASCII with blanks behind.
+//!
+//! ```text
+//! 0000 magic "PDRDATA1" │ 0008 generation, u64 │ 0010 stamp, u64: ms since 1970 │ 0018 zero
+//! 001C level, u16 │ 001E flags: X'80' = no cross-system timeouts │ 001F zero
+//! 0040 replacement PDR, 128 bytes: 0040 label, 6 bytes, zero if there is none
+//! 00C0 32 systems, 704 bytes each:
+//!      00 name │ 08 state │ 09 why down │ 10 incarnation, u64 │ 18 heartbeat, u64
+//!      20 stamp of the heartbeat, u64 │ 28 stamp of the last change of state, u64 │ 30 zero
+//! ```
+//!
+//! The first 40 bytes (X'40') stand for CP's header; the offsets of what follows are CP's less the 64 bytes of the key.
+//! Most of a system's 704 bytes are CP's room for the description of its architecture, not used here yet.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::member::{Entry, MemberState, Record, WhyDown};
+use crate::name::{ClusterName, MEMBERS_MAX, Slot, SystemName};
+
+const SYSTEMS_MAX: usize = 32;
+const SYSTEM_LEN_BYTES: usize = 704;
+const SYSTEMS_AT: usize = 0xC0;
+/// Bytes of the contents.
+pub const CONTENTS_LEN_BYTES: usize = SYSTEMS_AT + SYSTEMS_MAX * SYSTEM_LEN_BYTES;
+const MAGIC: &[u8; 8] = b"PDRDATA1";
+const LEVEL: u16 = 1;
+const FLAG_NO_TIMEOUTS: u8 = 0x80;
+
+/// When a member last did something, by its own clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SystemStamps {
+    /// Its last heartbeat.
+    pub heartbeat: Option<SystemTime>,
+    /// The last change of its state, whoever made it.
+    pub changed: Option<SystemTime>,
+}
+
+/// Times beside the record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamps {
+    /// The last change of anything.
+    pub last: Option<SystemTime>,
+    /// By slot.
+    pub systems: [SystemStamps; MEMBERS_MAX as usize],
+}
+
+/// What a copy holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contents {
+    /// Counts the changes.
+    pub generation: u64,
+    /// The record.
+    pub record: Record,
+    /// When.
+    pub stamps: Stamps,
+}
+
+impl Contents {
+    /// As it is on the volume.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; CONTENTS_LEN_BYTES];
+        bytes[..8].copy_from_slice(MAGIC);
+        put(&mut bytes, 0x08, self.generation);
+        put(&mut bytes, 0x10, millis(self.stamps.last));
+        bytes[0x1C..0x1E].copy_from_slice(&LEVEL.to_be_bytes());
+        bytes[0x1E] = if self.record.timeouts { 0 } else { FLAG_NO_TIMEOUTS };
+        for slot in Slot::all() {
+            let (entry, stamps) = (self.record.entry(slot), &self.stamps.systems[slot.index()]);
+            let at = SYSTEMS_AT + slot.index() * SYSTEM_LEN_BYTES;
+            let system = &mut bytes[at..at + SYSTEM_LEN_BYTES];
+            let name = entry.system.map_or_else(String::new, |name| name.to_string());
+            system[..8].copy_from_slice(format!("{name:<8}").as_bytes());
+            system[0x08] = entry.state as u8;
+            system[0x09] = entry.why as u8;
+            put(system, 0x10, entry.incarnation);
+            put(system, 0x18, entry.heartbeat);
+            put(system, 0x20, millis(stamps.heartbeat));
+            put(system, 0x28, millis(stamps.changed));
+        }
+        bytes
+    }
+
+    /// Reads a copy; the cluster's name is in the lock record.
+    ///
+    /// # Errors
+    /// In words, what is wrong with it.
+    pub fn from_bytes(bytes: &[u8], cluster: ClusterName) -> Result<Self, String> {
+        if bytes.len() != CONTENTS_LEN_BYTES || bytes[..8] != *MAGIC {
+            return Err("not the contents of a persistent data record".to_owned());
+        }
+        let level = u16::from_be_bytes([bytes[0x1C], bytes[0x1D]]);
+        if level != LEVEL {
+            return Err(format!("the record is of level {level}, and this knows level {LEVEL}"));
+        }
+        let mut record = Record::new(cluster, [None; MEMBERS_MAX as usize]);
+        record.timeouts = bytes[0x1E] & FLAG_NO_TIMEOUTS == 0;
+        let mut stamps = Stamps { last: time(get(bytes, 0x10)), ..Stamps::default() };
+        for slot in Slot::all() {
+            let at = SYSTEMS_AT + slot.index() * SYSTEM_LEN_BYTES;
+            let system = &bytes[at..at + SYSTEM_LEN_BYTES];
+            record.entries[slot.index()] = entry(system).map_err(|why| format!("slot {slot}: {why}"))?;
+            stamps.systems[slot.index()] =
+                SystemStamps { heartbeat: time(get(system, 0x20)), changed: time(get(system, 0x28)) };
+        }
+        Ok(Self { generation: get(bytes, 0x08), record, stamps })
+    }
+}
+
+fn entry(system: &[u8]) -> Result<Entry, String> {
+    let name = std::str::from_utf8(&system[..8]).map_err(|error| error.to_string())?.trim_end();
+    let name =
+        (!name.is_empty()).then(|| SystemName::new(name)).transpose().map_err(|error| error.to_string())?;
+    use MemberState::{Down, Isolated, Joined, Joining, Leaving};
+    let states = [Down, Joining, Joined, Leaving, Isolated];
+    let state = states.into_iter().find(|state| *state as u8 == system[0x08]);
+    let reasons = [WhyDown::Undetermined, WhyDown::Left, WhyDown::Stopped, WhyDown::Declared];
+    let why = reasons.into_iter().find(|why| *why as u8 == system[0x09]);
+    Ok(Entry {
+        system: name,
+        state: state.ok_or_else(|| format!("state {}", system[0x08]))?,
+        why: why.ok_or_else(|| format!("reason {}", system[0x09]))?,
+        incarnation: get(system, 0x10),
+        heartbeat: get(system, 0x18),
+    })
+}
+
+pub(super) fn put(bytes: &mut [u8], at: usize, value: u64) {
+    bytes[at..at + 8].copy_from_slice(&value.to_be_bytes());
+}
+
+pub(super) fn get(bytes: &[u8], at: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_be_bytes(word)
+}
+
+pub(super) fn millis(time: Option<SystemTime>) -> u64 {
+    let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn time(millis: u64) -> Option<SystemTime> {
+    // What no calendar has is no time.
+    (1..1 << 45).contains(&millis).then(|| UNIX_EPOCH + Duration::from_millis(millis))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::member::Change;
+
+    fn contents() -> Contents {
+        let name = |text: &str| Some(SystemName::new(text).unwrap());
+        let cluster = ClusterName::new("DEMOSSI").unwrap();
+        let mut record = Record::new(cluster, [name("MEMBERA"), name("MEMBERB"), None, None]);
+        record.timeouts = false;
+        let slot = Slot::new(2).unwrap();
+        record.apply(&Change::BeginJoin { slot, system: name("MEMBERB").unwrap() }).unwrap();
+        let mut stamps = Stamps { last: time(1_000), ..Stamps::default() };
+        stamps.systems[1].heartbeat = time(0x1234);
+        Contents { generation: 7, record, stamps }
+    }
+
+    #[test]
+    fn the_bytes_are_these() {
+        let bytes = contents().to_bytes();
+        assert_eq!(bytes.len(), 22_720);
+        assert_eq!(bytes[..0x20], *b"PDRDATA1\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\x03\xE8\0\0\0\0\0\x01\x80\0");
+        assert_eq!(bytes[0xC0..0xCA], *b"MEMBERA \0\0");
+        let second = &bytes[0xC0 + 704..];
+        assert_eq!(second[..0x20], *b"MEMBERB \x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x01");
+        assert_eq!(second[0x20..0x28], [0, 0, 0, 0, 0, 0, 0x12, 0x34]);
+        assert_eq!(Contents::from_bytes(&bytes, contents().record.cluster), Ok(contents()));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let cluster = contents().record.cluster;
+        for (at, value, word) in [
+            (0, 0, "not the contents"),
+            (0x1D, 9, "level 9"),
+            (0xC8, 9, "slot 1: state 9"),
+            (0xC9, 4, "reason 4"),
+            (0xC0, 0xFF, "slot 1"),
+        ] {
+            let mut bytes = contents().to_bytes();
+            bytes[at] = value;
+            let why = Contents::from_bytes(&bytes, cluster).unwrap_err();
+            assert!(why.contains(word), "{why}");
+        }
+        assert!(Contents::from_bytes(&contents().to_bytes()[1..], cluster).is_err());
+    }
+}

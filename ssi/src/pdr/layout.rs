@@ -1,7 +1,7 @@
 //! The contents of the record as bytes, in the layout of CP's PDRBK: numbers big-endian, names in ASCII with blanks behind.
 //!
 //! ```text
-//! 0000 magic "PDRDATA1" │ 0008 generation, u64 │ 0010 stamp, u64: ms since 1970 │ 0018 zero
+//! 0000 magic "PDRDATA1" │ 0008 generation, u64 │ 0010 stamp, u64: ms since 1970 │ 0018 CRC32C of all, u32, itself zero
 //! 001C level, u16 │ 001E flags: X'80' = no cross-system timeouts │ 001F zero
 //! 0040 replacement PDR, 128 bytes: 0040 label, 6 bytes, zero if there is none
 //! 00C0 32 systems, 704 bytes each:
@@ -23,6 +23,7 @@ const SYSTEMS_AT: usize = 0xC0;
 /// Bytes of the contents.
 pub const CONTENTS_LEN_BYTES: usize = SYSTEMS_AT + SYSTEMS_MAX * SYSTEM_LEN_BYTES;
 const MAGIC: &[u8; 8] = b"PDRDATA1";
+const CRC_AT: std::ops::Range<usize> = 0x18..0x1C;
 const LEVEL: u16 = 1;
 const FLAG_NO_TIMEOUTS: u8 = 0x80;
 
@@ -77,6 +78,8 @@ impl Contents {
             put(system, 0x20, millis(stamps.heartbeat));
             put(system, 0x28, millis(stamps.changed));
         }
+        let crc = crc32c::crc32c(&bytes);
+        bytes[CRC_AT].copy_from_slice(&crc.to_be_bytes());
         bytes
     }
 
@@ -87,6 +90,11 @@ impl Contents {
     pub fn from_bytes(bytes: &[u8], cluster: ClusterName) -> Result<Self, String> {
         if bytes.len() != CONTENTS_LEN_BYTES || bytes[..8] != *MAGIC {
             return Err("not the contents of a persistent data record".to_owned());
+        }
+        let mut blank = bytes.to_vec();
+        blank[CRC_AT].fill(0);
+        if crc32c::crc32c(&blank).to_be_bytes() != bytes[CRC_AT] {
+            return Err("its contents are damaged".to_owned());
         }
         let level = u16::from_be_bytes([bytes[0x1C], bytes[0x1D]]);
         if level != LEVEL {
@@ -149,6 +157,8 @@ mod tests {
     use super::*;
     use crate::member::Change;
 
+    const CRC_AND_FLAGS: [u8; 8] = [50, 246, 111, 227, 0, 1, 0x80, 0];
+
     fn contents() -> Contents {
         let name = |text: &str| Some(SystemName::new(text).unwrap());
         let cluster = ClusterName::new("DEMOSSI").unwrap();
@@ -165,7 +175,8 @@ mod tests {
     fn the_bytes_are_these() {
         let bytes = contents().to_bytes();
         assert_eq!(bytes.len(), 22_720);
-        assert_eq!(bytes[..0x20], *b"PDRDATA1\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\x03\xE8\0\0\0\0\0\x01\x80\0");
+        assert_eq!(bytes[..0x18], *b"PDRDATA1\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\x03\xE8");
+        assert_eq!(bytes[0x18..0x20], CRC_AND_FLAGS);
         assert_eq!(bytes[0xC0..0xCA], *b"MEMBERA \0\0");
         let second = &bytes[0xC0 + 704..];
         assert_eq!(second[..0x20], *b"MEMBERB \x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x01");
@@ -185,9 +196,15 @@ mod tests {
         ] {
             let mut bytes = contents().to_bytes();
             bytes[at] = value;
+            bytes[CRC_AT].fill(0);
+            let crc = crc32c::crc32c(&bytes);
+            bytes[CRC_AT].copy_from_slice(&crc.to_be_bytes());
             let why = Contents::from_bytes(&bytes, cluster).unwrap_err();
             assert!(why.contains(word), "{why}");
         }
         assert!(Contents::from_bytes(&contents().to_bytes()[1..], cluster).is_err());
+        let mut bytes = contents().to_bytes();
+        bytes[20_000] ^= 1;
+        assert_eq!(Contents::from_bytes(&bytes, cluster), Err("its contents are damaged".to_owned()));
     }
 }

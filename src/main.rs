@@ -3,10 +3,18 @@
 //! Parses, calls, prints. Exit codes: 0 it worked, 1 it did not (one line says why), 2 wrong usage.
 
 mod bench;
+mod cluster;
+mod console;
+mod cp;
+mod cpfmtxa;
 mod cpsyntax;
 mod diagnostics;
+mod directxa;
+mod diskmap;
 mod doctor;
+mod formssi;
 mod launcher;
+mod member;
 mod options;
 mod output;
 mod owner;
@@ -54,8 +62,26 @@ enum Command {
     Pki(pki::Command),
     /// Say who runs a guest
     Owner(owner::OwnerArgs),
+    /// Make a cluster of members, start it, and shut it down
+    #[command(subcommand)]
+    Cluster(cluster::Command),
+    /// Run one member of a cluster in the foreground
+    Member(member::Args),
+    /// Have a member carry a CP command out
+    Cp(cp::Args),
+    /// Show what a member's operators are told, and give it commands
+    Console(console::Args),
     /// Check a SYSTEM CONFIG file for each member, and show what it says to each
     Cpsyntax(cpsyntax::Args),
+    /// Compile the source directory into each member's object directory
+    Directxa(directxa::Args),
+    /// Show what is where on each volume, by the source directory
+    Diskmap(diskmap::Args),
+    /// Make a volume: format, label, allocate, say whose it is; or show one
+    Cpfmtxa(cpfmtxa::Args),
+    /// Make, show or unlock the persistent data record of a cluster
+    #[command(subcommand)]
+    Formssi(formssi::Command),
     /// Print the JSON schema of a relocation report
     Schema,
 }
@@ -69,7 +95,15 @@ fn main() -> ExitCode {
         Command::Simulate(command) => simulate::run(&command),
         Command::Pki(command) => pki::run(&command),
         Command::Owner(args) => owner::run(&args),
+        Command::Cluster(command) => cluster::run(&command),
+        Command::Member(args) => member::run(&args),
+        Command::Cp(args) => cp::run(&args),
+        Command::Console(args) => console::run(&args),
         Command::Cpsyntax(args) => cpsyntax::run(&args),
+        Command::Directxa(args) => directxa::run(&args),
+        Command::Diskmap(args) => diskmap::run(&args),
+        Command::Cpfmtxa(args) => cpfmtxa::run(&args),
+        Command::Formssi(command) => formssi::run(&command),
         Command::Schema => {
             progress::print(&format!("{:#}\n", lgr_engine::report::Report::json_schema()));
             Ok(ExitCode::SUCCESS)

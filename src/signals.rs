@@ -19,6 +19,19 @@ pub(crate) fn cancel_on_ctrl_c() -> anyhow::Result<Cancel> {
     Ok(cancel)
 }
 
+/// Calls `act` at each Ctrl-C or SIGTERM, with how often there was one; the third ends the process.
+pub(crate) fn on_each(act: impl Fn(u32) + Send + 'static) -> anyhow::Result<()> {
+    let mut times = 0;
+    ctrlc::set_handler(move || {
+        times += 1;
+        if times > 2 {
+            std::process::exit(130);
+        }
+        act(times);
+    })?;
+    Ok(())
+}
+
 /// A member started by a launcher dies with it, so that nothing is left behind.
 pub(crate) fn follow_parent(supervised: bool) -> anyhow::Result<()> {
     if supervised {

@@ -20,6 +20,7 @@ pub mod cluster;
 pub mod config;
 pub mod cp;
 pub mod dasd;
+pub mod directory;
 pub mod member;
 mod name;
 pub mod node;

@@ -18,6 +18,7 @@ use lgr_engine::event::Event;
 use lgr_engine::report::{Report, RunsOn, Side};
 use rustix::process::{Pid, Signal, kill_process};
 
+pub(crate) mod cluster;
 pub(crate) mod kernel;
 pub(crate) mod pair;
 pub(crate) mod wire;

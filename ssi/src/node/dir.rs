@@ -55,6 +55,11 @@ impl ClusterDir {
         self.0.join("objects")
     }
 
+    /// A member's object directory.
+    pub fn object(&self, member: SystemName) -> PathBuf {
+        self.objects().join(format!("{member}.directory"))
+    }
+
     /// All certificates.
     pub fn pki(&self) -> PathBuf {
         self.0.join("pki")

@@ -57,6 +57,11 @@ pub trait Users: Send + Sync + std::fmt::Debug {
     /// A user's entry on this member.
     fn find(&self, user: UserId) -> Option<User>;
 
+    /// Where operators are told of a new directory.
+    fn tell_to(&self, console: &std::sync::Arc<Console>) {
+        let _ = console;
+    }
+
     /// Whether this is the user's password.
     fn check_password(&self, user: UserId, password: &str) -> bool;
 }

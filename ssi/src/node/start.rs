@@ -146,6 +146,7 @@ impl Node {
         let log = dir.log(member);
         let console = Console::open(Some(&log)).map_err(|source| StartError::File { path: log, source })?;
         let console = Arc::new(console);
+        users.tell_to(&console);
         let (handle, events) = Handle::new(slot);
         let mesh_options = MeshOptions {
             run_dir: dir.run(),

@@ -8,6 +8,7 @@
 //! Words keep where they stand in the file, so that whatever is wrong with a statement can be shown in place. A reader
 //! goes on after an error: one run tells all that is wrong with a file.
 
+mod cards;
 mod device;
 mod diagnostic;
 mod layout;
@@ -23,5 +24,6 @@ pub use spelling::Spelling;
 pub use text::{Limits, Source, SourceError, Span};
 pub use word::{Logical, Word, Words};
 
+pub(crate) use cards::cards;
 pub(crate) use records::records;
 pub(crate) use word::unexpected;

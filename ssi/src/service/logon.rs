@@ -19,7 +19,7 @@ use crate::member::{MemberState, Mode};
 use crate::name::{Slot, UserId};
 
 /// How a user may be logged on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum UserKind {
     /// On one member at a time (`USER`).
     Single,
@@ -83,7 +83,7 @@ enum PeerMessage {
     Free(UserId),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Attempt {
     number: u64,
     request: u64,
@@ -92,7 +92,7 @@ struct Attempt {
 }
 
 /// Who has a user, or wants it and has had this member's yes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Claims {
     holder: Option<Slot>,
     asked: BTreeSet<Slot>,
@@ -111,7 +111,7 @@ impl Claims {
 }
 
 /// The service.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Logon {
     /// Users that are on here.
     mine: BTreeMap<UserId, UserKind>,

@@ -1,23 +1,35 @@
 //! What can happen next, and what must hold.
 
 use ssi::Slot;
-use ssi::member::{Change, Command, Input, MemberState, Mode, RecordOutcome};
+use ssi::member::{MemberState, Mode};
 use stateright::{Model, Property};
 
-use super::state::{Budget, End, Flying, NOW_MS, Operation, State, slot};
+use super::state::{Budget, End, NOW_MS, Operation, State};
 
 /// Bounds of a run.
 #[derive(Clone, Debug)]
 pub struct Cluster {
+    pub name: &'static str,
     pub members: usize,
-    /// All members are joined and nothing is under way; else nobody has started.
-    pub begins_joined: bool,
-    /// The user is on at the first member.
-    pub begins_on: bool,
+    pub begins: Beginning,
+    /// The clock waits for what is under way.
     pub is_prompt: bool,
     pub budget: Budget,
     /// Most messages under way in one direction.
     pub flying_max: usize,
+    /// Most things that happen one after the other; `None`: as many as can.
+    pub depth_max: Option<usize>,
+}
+
+/// From where a cluster begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// Nobody has started.
+    Nothing,
+    /// All members are joined and nothing is under way.
+    Joined,
+    /// The same, and the user is on at the first member.
+    On,
 }
 
 /// One thing that happens. Members are counted from 0.
@@ -51,30 +63,34 @@ pub enum Action {
 }
 
 impl Cluster {
-    /// All joined, along the path on which nothing goes wrong.
-    fn joined(&self) -> State {
+    /// The same with less of everything.
+    pub fn make_small(&mut self) {
+        self.budget.faults = self.budget.faults.min(1);
+        self.budget.logons = self.budget.logons.min(2);
+        self.budget.logoffs = 0;
+        self.depth_max = Some(if self.begins == Beginning::Nothing { 25 } else { 20 });
+    }
+
+    fn begin(&self) -> State {
+        if self.begins == Beginning::Nothing {
+            return State::new(self.members, self.is_prompt, self.budget);
+        }
+        // Along the path on which nothing goes wrong, however long it takes.
         let budget = Budget { steps: u8::MAX, faults: 0, logons: 0, logoffs: 0, boots: 0, commands: 0 };
         let mut state = State::new(self.members, true, budget);
         for index in 0..self.members {
             state.boot(index);
             while !state.is_joined(index) || !state.is_quiet() {
-                let mut actions = Vec::new();
-                state.actions(&mut actions);
-                let action = *actions.first().expect("a cluster without faults goes on");
-                state.act(action);
+                state.act_first();
             }
         }
-        if self.begins_on {
+        if self.begins == Beginning::On {
             state.log_on(0);
             while !state.is_quiet() {
-                let mut actions = Vec::new();
-                state.actions(&mut actions);
-                state.act(actions[0]);
+                state.act_first();
             }
         }
-        state.is_prompt = self.is_prompt;
-        state.budget = self.budget;
-        state
+        State { is_prompt: self.is_prompt, budget: self.budget, ..state }
     }
 }
 
@@ -83,7 +99,7 @@ impl Model for Cluster {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        if self.begins_joined { vec![self.joined()] } else { vec![State::new(self.members, self.is_prompt, self.budget)] }
+        vec![self.begin()]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -109,7 +125,7 @@ impl Model for Cluster {
                 (0..state.nodes.len()).all(|index| state.is_joined(index))
             }),
         ];
-        if self.budget.steps >= 3 && self.begins_joined {
+        if self.budget.steps >= 3 && self.budget.faults > 0 {
             properties.push(Property::sometimes("one is declared down", |_, state: &State| {
                 Slot::all().any(|slot| state.record.entry(slot).why == ssi::member::WhyDown::Declared)
             }));
@@ -142,6 +158,12 @@ impl State {
         })
     }
 
+    fn act_first(&mut self) {
+        let mut actions = Vec::new();
+        self.actions(&mut actions);
+        self.act(*actions.first().expect("a cluster without faults goes on"));
+    }
+
     fn is_quiet(&self) -> bool {
         self.nodes.iter().all(|node| node.operation.is_none())
             && self.links.iter().flat_map(|link| &link.ends).all(|end| end.flying.is_empty())
@@ -162,7 +184,7 @@ impl State {
             || (0..self.nodes.len()).any(|index| operates(&index))
     }
 
-    fn is_due(&self, index: usize) -> bool {
+    pub fn is_due(&self, index: usize) -> bool {
         let timeout = self.nodes[index].member.as_ref().and_then(|member| member.timeout_ms());
         self.is_awake(index) && timeout.is_some_and(|at_ms| at_ms <= NOW_MS)
     }
@@ -260,124 +282,5 @@ impl State {
         {
             actions.push(Action::SetDown(index, other));
         }
-    }
-
-    fn act(&mut self, action: Action) {
-        match action {
-            Action::Boot(index) => {
-                self.budget.boots -= 1;
-                self.boot(index);
-            }
-            Action::Carry(index) => self.carry(index, false),
-            Action::CarryUnsaid(index) => {
-                self.budget.faults -= 1;
-                self.carry(index, true);
-            }
-            Action::CarryFails(index) => {
-                self.budget.faults -= 1;
-                let outcome = RecordOutcome::Failed("nothing done".to_owned());
-                self.node(index).operation = Some(Operation::Answered(outcome));
-            }
-            Action::CarryOrphan(number) => {
-                let change = self.orphans.remove(number);
-                let _ = self.record.apply(&change);
-            }
-            Action::Answer(index) => {
-                if let Some(Operation::Answered(outcome)) = self.node(index).operation.take() {
-                    self.input(index, Input::Record(outcome));
-                }
-            }
-            Action::Tick(index) => self.input(index, Input::Tick),
-            Action::Clock => {
-                // The path to the beginning takes as long as it takes.
-                if self.budget.steps < u8::MAX {
-                    self.budget.steps -= 1;
-                }
-                self.step_clock();
-                let due: Vec<usize> = (0..self.nodes.len()).filter(|index| self.is_due(*index)).collect();
-                if self.is_prompt {
-                    due.into_iter().for_each(|index| self.input(index, Input::Tick));
-                }
-            }
-            Action::Kill(index) => {
-                self.budget.faults -= 1;
-                self.die(index);
-            }
-            Action::Sleep(index) => {
-                self.budget.faults -= 1;
-                self.node(index).asleep = true;
-            }
-            Action::Stall(index) => {
-                self.budget.faults -= 1;
-                self.node(index).stalled = true;
-            }
-            Action::Unstall(index) => self.node(index).stalled = false,
-            Action::Wake(index) => {
-                self.node(index).asleep = false;
-                self.input(index, Input::Tick);
-            }
-            Action::LogOn(index) => {
-                self.budget.logons -= 1;
-                self.log_on(index);
-            }
-            Action::LogOff(index) => {
-                self.budget.logoffs -= 1;
-                self.log_off(index);
-            }
-            Action::Leave(index) => {
-                self.budget.commands -= 1;
-                self.command(index, Command::Leave);
-            }
-            Action::SetDown(index, other) => {
-                self.budget.commands -= 1;
-                self.command(index, Command::SetDown(slot(other)));
-            }
-            _ => self.act_on_link(action),
-        }
-    }
-
-    fn act_on_link(&mut self, action: Action) {
-        match action {
-            Action::Connect(index, other) => {
-                let (number, _) = self.link(index, other);
-                let link = self.link_mut(number);
-                link.up = true;
-                for end in &mut link.ends {
-                    *end = End { heard: true, flying: [Flying::Up].into() };
-                }
-            }
-            Action::Cut(index, other) => {
-                if !self.nodes[index].asleep && !self.nodes[other].asleep {
-                    self.budget.faults -= 1;
-                }
-                let (number, _) = self.link(index, other);
-                self.link_mut(number).up = false;
-            }
-            Action::Notice(index, other) => {
-                let (number, end) = self.link(index, other);
-                self.link_mut(number).ends[end] = End::default();
-                self.input(index, Input::Link(slot(other), false));
-            }
-            Action::Deliver(index, other) => {
-                let (number, end) = self.link(index, other);
-                match self.link_mut(number).ends[end].flying.pop_front() {
-                    Some(Flying::Up) => self.input(index, Input::Link(slot(other), true)),
-                    Some(Flying::Message(message)) => self.input(index, Input::Message(slot(other), message)),
-                    None => {}
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn carry(&mut self, index: usize, unsaid: bool) {
-        let Some(Operation::Asked(change)) = self.nodes[index].operation.clone() else { return };
-        let refused = change.and_then(|change: Change| self.record.apply(&change).err());
-        let outcome = match refused {
-            _ if unsaid => RecordOutcome::Failed("done, though".to_owned()),
-            None => RecordOutcome::Done(self.record),
-            Some(why) => RecordOutcome::Refused(why, self.record),
-        };
-        self.node(index).operation = Some(Operation::Answered(outcome));
     }
 }

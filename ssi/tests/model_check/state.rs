@@ -101,8 +101,13 @@ fn system(index: usize) -> SystemName {
 
 /// The shortest times in the right order: a member that has missed two heartbeats stops, and is declared down one step
 /// after that.
-const TIMING: Timing =
-    Timing { heartbeat_every_ms: 1, fence_after_ms: 1, down_after_ms: 2, consent_patience_ms: 2, retry_ms: 1 };
+const TIMING: Timing = Timing {
+    heartbeat_every_ms: 1,
+    fence_after_ms: 1,
+    down_after_ms: 2,
+    consent_patience_ms: 2,
+    retry_ms: 1,
+};
 
 impl State {
     /// Nobody has started.

@@ -1,5 +1,6 @@
 //! The core of a member: takes what happens, gives what is to be done.
 
+mod ageing;
 mod commands;
 mod operations;
 mod outlook;
@@ -21,7 +22,7 @@ const SLOTS: usize = MEMBERS_MAX as usize;
 const EARLY_MAX: usize = 65_536;
 
 /// Where this member is in its life.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Life {
     Down,
     /// Looks whether it may begin, from `retry_at_ms` on.
@@ -44,7 +45,7 @@ enum Life {
 }
 
 /// A request to the other members.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Ask {
     waits_for: BTreeSet<Slot>,
     shares: BTreeMap<Slot, Shares>,
@@ -52,7 +53,7 @@ struct Ask {
 }
 
 /// Another member's transition to which this one has consented.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Consented {
     slot: Slot,
     incarnation: u64,
@@ -61,7 +62,7 @@ struct Consented {
 }
 
 /// What this member has seen of another's heartbeat in the record.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Watch {
     incarnation: u64,
     heartbeat: u64,
@@ -69,6 +70,7 @@ struct Watch {
 }
 
 /// A member.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Member {
     slot: Slot,
     system: SystemName,
@@ -94,6 +96,7 @@ pub struct Member {
     heartbeat_at_ms: u64,
     written_at_ms: u64,
     command: Option<(u64, Command)>,
+    /// Of the input under way; empty in between.
     effects: Vec<Effect>,
 }
 

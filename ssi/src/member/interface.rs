@@ -7,7 +7,7 @@ use crate::name::Slot;
 use crate::service::View;
 
 /// How long things take, in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timing {
     /// Between two heartbeats.
     pub heartbeat_every_ms: u64,
@@ -61,7 +61,7 @@ pub enum Input {
 }
 
 /// How an operation on the record went.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RecordOutcome {
     /// The change was made; the record as it is now.
     Done(Record),
@@ -72,7 +72,7 @@ pub enum RecordOutcome {
 }
 
 /// What an operator may want.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
     /// SHUTDOWN: leave the cluster.
     Leave,
@@ -83,7 +83,7 @@ pub enum Command {
 }
 
 /// Why a command is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum CommandRefused {
     /// This member is not in a state for it.
     #[error("this member is {0}")]
@@ -103,7 +103,7 @@ pub enum CommandRefused {
 }
 
 /// Why a member runs no longer. Nothing of its guests may.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Stopped {
     /// It has left the cluster.
     #[error("left the cluster")]
@@ -134,7 +134,7 @@ pub enum Stopped {
 }
 
 /// What is to be done, in order.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// Read the record, and if there is a change make it, in one atomic operation; answer [`Input::Record`].
     Record(Option<Change>),

@@ -11,7 +11,7 @@ pub const LEVEL: u16 = 1;
 pub const LEN_BYTES_MAX: usize = 4 << 20;
 
 /// Join or leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Transition {
     /// A member wants in.
     Join,
@@ -23,7 +23,7 @@ pub enum Transition {
 pub type Shares = Vec<(String, Vec<u8>)>;
 
 /// A message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Message {
     /// Sign of life, and what the sender sees; also sent at once when that changes.
     Heartbeat {

@@ -21,7 +21,7 @@ use super::{MemberState, WhyDown};
 use crate::name::{ClusterName, MEMBERS_MAX, Slot, SystemName};
 
 /// One member's part of the record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Entry {
     /// Whose slot it is; `None`: available.
     pub system: Option<SystemName>,
@@ -36,7 +36,7 @@ pub struct Entry {
 }
 
 /// The record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Record {
     /// Name of the cluster.
     pub cluster: ClusterName,
@@ -47,7 +47,7 @@ pub struct Record {
 }
 
 /// A change of the record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Change {
     /// A member starts.
     BeginJoin {
@@ -80,7 +80,7 @@ pub enum Change {
 }
 
 /// One life of a member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Ident {
     /// Its slot.
     pub slot: Slot,
@@ -89,7 +89,7 @@ pub struct Ident {
 }
 
 /// Why a change was not made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum ChangeRefused {
     /// The slot belongs to another system, or to none.
     #[error("slot {0} belongs to {1:?}")]

@@ -22,7 +22,7 @@ use crate::name::{Slot, UserId};
 pub const LOGON: &str = "Logon";
 
 /// How a user may be logged on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum UserKind {
     /// On one member at a time (`USER`).
     Single,
@@ -103,7 +103,7 @@ enum PeerMessage {
     Free(UserId),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Attempt {
     number: u64,
     request: u64,
@@ -112,7 +112,7 @@ struct Attempt {
 }
 
 /// Who has a user, or wants it and has had this member's yes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Claims {
     holder: Option<Slot>,
     asked: BTreeSet<Slot>,
@@ -131,7 +131,7 @@ impl Claims {
 }
 
 /// The service.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Logon {
     /// Users that are on here.
     mine: BTreeMap<UserId, UserKind>,

@@ -14,15 +14,17 @@
 //! | prepare-for-stable | [`Service::prepare_for_stable`] | before held requests go on |
 //! | level change | [`Service::level_changed`] | when the oldest member is of another level |
 
+mod copies;
 mod logon;
 
+pub use copies::Copies;
 pub use logon::{LOGON, Logon, LogonAnswer, LogonRefusal, LogonRequest, UserKind};
 
 use crate::member::{MemberState, Mode};
 use crate::name::{MEMBERS_MAX, Slot};
 
 /// The cluster as a service sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct View {
     /// This member.
     pub me: Slot,
@@ -67,7 +69,7 @@ pub enum Output {
 }
 
 /// What a service of the cluster provides.
-pub trait Service: Send {
+pub trait Service: Copies {
     /// Its name, as messages have it: `SSI function JOIN has failed for service NAME`. At most 32 characters, the same on
     /// all members; also the name of its endpoint, cut to eight.
     fn name(&self) -> &'static str;

@@ -321,3 +321,133 @@ fn hercules_takes_our_volumes() {
         assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
     }
 }
+
+#[test]
+fn a_member_whose_configuration_differs_is_isolated_and_told_why() {
+    let trial = Trial::new();
+    let cluster = Cluster::create(&trial, "--members MEMBERA,MEMBERB");
+    assert_eq!(cluster.lgr("cluster up", "--member MEMBERA").code(), Some(0));
+    let path = cluster.path("system.config");
+    let config = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, config.replace("CP_Owned Slot 10 M01S01", "CP_Owned Slot 12 M01S01")).unwrap();
+    let ended = cluster.lgr("cluster up", "--member MEMBERB");
+    assert_eq!(ended.code(), Some(1), "{ended}");
+    for part in [
+        "MEMBERB is isolated",
+        "service Configuration",
+        "CP_OWNED slot 10",
+        "M01S01 on MEMBERA",
+        "nothing on MEMBERB",
+    ] {
+        assert!(ended.words().contains(part), "{ended}");
+    }
+    cluster.wait_for(&["MEMBERA"], "Stable Joined Isolated Available Available");
+    let refused = cluster.cp("MEMBERB", "XAUTOLOG LINUX01");
+    assert_eq!(refused.code(), Some(1), "{refused}");
+    cluster.said("MEMBERB", "SHUTDOWN");
+    cluster.wait_ended("MEMBERB");
+    std::fs::write(&path, config).unwrap();
+    assert_eq!(cluster.lgr("cluster up", "").code(), Some(0));
+    cluster.down();
+}
+
+#[test]
+fn a_new_directory_is_taken_by_all_members_and_a_bad_one_by_none() {
+    let trial = Trial::new();
+    let cluster = Cluster::create(&trial, "--members MEMBERA,MEMBERB");
+    assert_eq!(cluster.lgr("cluster up", "").code(), Some(0));
+    let path = cluster.path("user.direct");
+    let source = std::fs::read_to_string(&path).unwrap();
+    let directxa = || trial.run(&format!("directxa --cluster {}", cluster.path("").display()));
+    std::fs::write(&path, format!("{source}\nUSER NEWUSER SECRET12 1G 1G G\n")).unwrap();
+    let ended = directxa();
+    assert_eq!(ended.code(), Some(0), "{ended}");
+    assert!(ended.out().contains("serial 2, 11 users, for MEMBERA MEMBERB"), "{ended}");
+    for member in ["MEMBERA", "MEMBERB"] {
+        let wrong = cluster.cp(member, "LOGON NEWUSER WRONG");
+        assert!(wrong.out().starts_with("HCP050E"), "{wrong}");
+    }
+    assert_eq!(cluster.said("MEMBERB", "LOGON NEWUSER SECRET12"), "LOGON of NEWUSER at MEMBERB");
+    std::fs::write(&path, format!("{source}\nUSER LINUX01 TWICE\n")).unwrap();
+    let ended = directxa();
+    assert_eq!(ended.code(), Some(1), "{ended}");
+    assert!(
+        ended.words().contains("LINUX01 is there twice") && ended.out().contains("NOT UPDATED"),
+        "{ended}"
+    );
+    // A file that something else has damaged: the directory in use stays.
+    for member in ["MEMBERA", "MEMBERB"] {
+        std::fs::write(cluster.path(&format!("objects/{member}.directory")), "rubbish").unwrap();
+        cluster.said(member, "FORCE NEWUSER");
+        cluster.said(member, "XAUTOLOG NEWUSER");
+        assert!(cluster.log(member).contains("the directory in use stays"));
+        cluster.said(member, "FORCE NEWUSER");
+        cluster.said("MEMBERB", "XAUTOLOG NEWUSER");
+    }
+    let map = trial.run(&format!("diskmap {}", path.display()));
+    assert!(map.code() == Some(0) && map.out().contains("LINUX02  0100      51-100"), "{map}");
+    cluster.down();
+}
+
+#[test]
+fn a_console_shows_what_was_told_and_takes_commands() {
+    let trial = Trial::new();
+    let cluster = Cluster::create(&trial, "--members MEMBERA");
+    assert_eq!(cluster.lgr("cluster up", "").code(), Some(0));
+    let mut command = trial.lgr(&format!("console MEMBERA --cluster {}", cluster.path("").display()));
+    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut console = command.spawn().unwrap();
+    let mut input = console.stdin.take().unwrap();
+    std::io::Write::write_all(&mut input, b"QUERY USERID\n\nXAUTOLOG LINUX01\nFROBNICATE\n").unwrap();
+    drop(input);
+    let ended = console.wait_with_output().unwrap();
+    let text = String::from_utf8(ended.stdout).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "the last command was refused: {text}");
+    for part in [
+        "HCPPLM1698I The mode of the SSI cluster is STABLE",
+        "OPERATOR AT MEMBERA",
+        "AUTO LOGON  ***       LINUX01  BY OPERATOR",
+        "HCP001E Unknown CP command: FROBNICATE",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    cluster.down();
+}
+
+#[test]
+fn a_control_socket_takes_no_garbage_and_no_flood() {
+    use std::io::{Read, Write};
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixStream;
+    let trial = Trial::new();
+    let cluster = Cluster::create(&trial, "--members MEMBERA");
+    assert_eq!(cluster.lgr("cluster up", "").code(), Some(0));
+    let path = cluster.path("run/MEMBERA.cp");
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let answer = |bytes: &[u8]| {
+        let mut stream = UnixStream::connect(&path).unwrap();
+        let _ = stream.write_all(bytes);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut text = String::new();
+        let _ = stream.read_to_string(&mut text);
+        text
+    };
+    assert!(answer(b"[]\n").contains("not a request"));
+    assert!(answer(&[0xFF; 100_000]).contains("a line longer than 8192 bytes"));
+    assert!(
+        answer(b"{\"command\":{\"user\":\"OPERATOR\",\"text\":\"Q \\u001b[2J\"}}\n")
+            .contains("control characters")
+    );
+    assert_eq!(answer(b"half a line"), "");
+    let flood: Vec<UnixStream> = (0..80).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    let mut last = flood.last().unwrap();
+    let mut text = [0; 100];
+    let len = last.read(&mut text).unwrap();
+    assert!(String::from_utf8_lossy(&text[..len]).contains("64 connections are open"), "{text:?}");
+    drop(flood);
+    let begun = Instant::now();
+    while cluster.ssi("MEMBERA").is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it does not recover");
+    }
+    cluster.down();
+}

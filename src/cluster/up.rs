@@ -122,6 +122,9 @@ fn wait(
         if views.iter().all(|view| view.as_ref().is_some_and(|view| is_up(view, members))) {
             return Ok(());
         }
+        if let Some((member, _)) = told.iter().find(|(_, state)| state == "Isolated") {
+            bail!("{member} is isolated: {}", join_failure(dir, *member));
+        }
         if cancel.is_requested() {
             bail!("interrupted; the members that were started go on (lgr cluster down stops them)");
         }
@@ -162,6 +165,14 @@ fn ssi_of(dir: &ClusterDir, member: SystemName) -> Option<Ssi> {
         Client::connect(&dir.control_socket(member), Some(Duration::from_secs(2)))
             .and_then(|mut client| client.command(operator(), "QUERY SSI", &mut |_| ()));
     serde_json::from_str(&asked.ok()?.data).ok()
+}
+
+/// Why its join has failed, as its operators were told.
+fn join_failure(dir: &ClusterDir, member: SystemName) -> String {
+    let path = dir.log(member);
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    let line = text.lines().rev().find_map(|line| line.split_once("HCPPLM1663E "));
+    line.map_or_else(|| format!("{} says why", path.display()), |(_, why)| why.to_owned())
 }
 
 fn last_words(dir: &ClusterDir, member: SystemName) -> String {

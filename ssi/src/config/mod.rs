@@ -30,6 +30,7 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use identify::Hardware;
 pub use pattern::{Pattern, PatternError};
 pub use scope::Scope;
+pub use shared::Comparison;
 pub use statement::Statement;
 
 use crate::SystemName;

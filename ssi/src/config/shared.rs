@@ -2,11 +2,57 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::statement::{DefineVswitch, MacPrefix, Owned, PdrVolume};
 use super::{Effective, Endpoint};
 use crate::{Slot, VolumeLabel};
+
+/// What of a member's configuration others look at, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Comparison {
+    /// The same on all members.
+    pub same: BTreeMap<String, String>,
+    /// The same on those that have it.
+    pub same_where_both: BTreeMap<String, String>,
+    /// Not the same on any two.
+    pub different: BTreeMap<String, String>,
+}
+
+impl Comparison {
+    /// What does not fit, with what this side and the other are called.
+    pub fn differences(&self, other: &Self, us: &str, them: &str) -> Vec<String> {
+        let names: BTreeSet<_> = self.same.keys().chain(other.same.keys()).collect();
+        let value = |side: &BTreeMap<String, String>, name: &String| {
+            side.get(name).cloned().unwrap_or_else(|| "nothing".to_owned())
+        };
+        let told =
+            |name: &String, ours: &str, theirs: &str| format!("{name}: {ours} on {us}, {theirs} on {them}");
+        let unequal = names.into_iter().filter(|name| self.same.get(*name) != other.same.get(*name));
+        let mut differences: Vec<String> =
+            unequal.map(|name| told(name, &value(&self.same, name), &value(&other.same, name))).collect();
+        let both = |ours: &'_ BTreeMap<String, String>,
+                    theirs: &'_ BTreeMap<String, String>|
+         -> Vec<(String, String, String)> {
+            let pair = |(name, our): (&String, &String)| {
+                Some((name.clone(), our.clone(), theirs.get(name)?.clone()))
+            };
+            ours.iter().filter_map(pair).collect()
+        };
+        for (name, ours, theirs) in both(&self.same_where_both, &other.same_where_both) {
+            if ours != theirs {
+                differences.push(told(&name, &ours, &theirs));
+            }
+        }
+        for (name, ours, theirs) in both(&self.different, &other.different) {
+            if ours == theirs {
+                differences.push(format!("{name}: {ours} on both {us} and {them}"));
+            }
+        }
+        differences
+    }
+}
 
 impl Effective {
     /// What must be the same on all members, by its name.
@@ -50,56 +96,30 @@ impl Effective {
         xxh3_128(text.as_bytes())
     }
 
-    /// What keeps this member and the other one from being in one cluster, each with its name and both values.
-    pub fn differences(&self, other: &Self) -> Vec<String> {
-        let (ours, theirs) = (self.shared(), other.shared());
-        let names: BTreeSet<_> = ours.keys().chain(theirs.keys()).collect();
-        let value = |side: &BTreeMap<String, String>, name: &String| {
-            side.get(name).cloned().unwrap_or_else(|| "nothing".to_owned())
-        };
-        let mut differences: Vec<String> = names
-            .into_iter()
-            .filter(|name| ours.get(*name) != theirs.get(*name))
-            .map(|name| {
-                let (us, them) = (self.member, other.member);
-                format!("{name}: {} on {us}, {} on {them}", value(&ours, name), value(&theirs, name))
-            })
-            .collect();
-        differences.extend(self.moved_volumes(other));
-        differences.extend(self.other_switches(other));
-        differences.extend(self.same_prefix(other));
-        differences
-    }
-
-    /// A switch that both have is the same, but for its uplinks: device numbers may differ.
-    fn other_switches(&self, other: &Self) -> Vec<String> {
+    /// What this member brings into a comparison with others.
+    pub fn comparison(&self) -> Comparison {
+        // A switch that both have is the same, but for its uplinks: device numbers may differ.
         let text =
             |switch: &DefineVswitch| DefineVswitch { uplinks: Vec::new(), ..switch.clone() }.layout().line();
-        let differ = self.vswitches.iter().filter_map(|(name, ours)| {
-            let (ours, theirs) = (text(ours), text(other.vswitches.get(name)?));
-            let (us, them) = (self.member, other.member);
-            (ours != theirs).then(|| format!("VSWITCH {name}: {ours} on {us}, {theirs} on {them}"))
-        });
-        differ.collect()
+        let switches = self.vswitches.iter().map(|(name, switch)| (format!("VSWITCH {name}"), text(switch)));
+        // A volume that two members list has the same slot on both: it holds spool.
+        let volumes = self
+            .owned_slots()
+            .map(|(volume, slot)| (format!("CP_OWNED volume {volume}"), format!("slot {slot}")));
+        let prefix = self.mac_prefix().map(|prefix| ("VMLAN MACPREFIX".to_owned(), prefix.to_string()));
+        Comparison {
+            same: self.shared(),
+            same_where_both: switches.chain(volumes).collect(),
+            different: prefix.into_iter().collect(),
+        }
     }
 
-    /// A volume that two members list has the same slot on both: it holds spool.
-    fn moved_volumes(&self, other: &Self) -> Vec<String> {
-        let theirs: BTreeMap<VolumeLabel, u8> = other.owned_slots().collect();
-        let moved = self.owned_slots().filter_map(|(volume, slot)| {
-            let their_slot = *theirs.get(&volume)?;
-            (slot != their_slot).then(|| {
-                let (us, them) = (self.member, other.member);
-                format!("CP_OWNED volume {volume}: slot {slot} on {us}, slot {their_slot} on {them}")
-            })
-        });
-        moved.collect()
-    }
-
-    fn same_prefix(&self, other: &Self) -> Option<String> {
-        let (ours, theirs) = (self.mac_prefix()?, other.mac_prefix()?);
-        let is_clash = ours == theirs && self.member != other.member;
-        is_clash.then(|| format!("VMLAN MACPREFIX: {ours} on both {} and {}", self.member, other.member))
+    /// What keeps this member and the other one from being in one cluster, each with its name and both values.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        if self.member == other.member {
+            return Vec::new();
+        }
+        self.comparison().differences(&other.comparison(), self.member.as_str(), other.member.as_str())
     }
 
     /// Prefix of MAC addresses that this member gives: as configured, or by its slot.

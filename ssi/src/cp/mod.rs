@@ -22,6 +22,7 @@ mod users;
 mod words;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, SystemTime};
 
 pub use class::{ClassError, Classes};
@@ -222,6 +223,8 @@ pub struct Cp {
     pub users: Arc<dyn Users>,
     /// When this member started.
     pub started: SystemTime,
+    /// Commands that have no response yet.
+    pub(crate) pending: Arc<AtomicUsize>,
     remote: Arc<remote::Remote>,
 }
 
@@ -239,7 +242,17 @@ impl Cp {
         users: Arc<dyn Users>,
     ) -> std::io::Result<Self> {
         let remote = remote::Remote::open(&mesh)?;
-        let cp = Self { effective, dir, handle, mesh, console, users, started: SystemTime::now(), remote };
+        let cp = Self {
+            effective,
+            dir,
+            handle,
+            mesh,
+            console,
+            users,
+            started: SystemTime::now(),
+            pending: Arc::default(),
+            remote,
+        };
         cp.remote.serve(&cp)?;
         Ok(cp)
     }

@@ -138,7 +138,10 @@ fn serve_client(stream: &UnixStream, cp: &Cp) -> Result<(), String> {
         match asked {
             Asked::Command { user, text } => {
                 let issuer = cp.issuer(user).ok_or_else(|| format!("{user} not in CP directory"))?;
-                say(&writer, &Answer::Response(cp.execute(&issuer, &text)))?;
+                cp.pending.fetch_add(1, Ordering::SeqCst);
+                let said = say(&writer, &Answer::Response(cp.execute(&issuer, &text)));
+                cp.pending.fetch_sub(1, Ordering::SeqCst);
+                said?;
             }
             Asked::Listen { history } if !listens => {
                 listens = true;

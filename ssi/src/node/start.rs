@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::console::Console;
 use super::control::{self, ControlError};
@@ -19,9 +20,11 @@ use crate::config::{Effective, SystemConfig};
 use crate::cp::Cp;
 use crate::member::{Command, Member, Stopped, Timing};
 use crate::name::{Slot, SystemName};
-use crate::service::{Logon, Service};
+use crate::service::{Configuration, Logon, Service};
 use crate::source::{Limits, Severity, Source};
 
+/// How long a member that has stopped goes on answering.
+const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a member waits for its turn to leave.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(600);
 
@@ -97,6 +100,7 @@ pub struct Node {
     console: Arc<Console>,
     engine: JoinHandle<Stopped>,
     control_socket: PathBuf,
+    pending: Arc<AtomicUsize>,
     _lock: File,
 }
 
@@ -156,7 +160,8 @@ impl Node {
         };
         let mesh = Arc::new(Mesh::start(&effective, &mesh_options, &handle, &console)?);
         let record = RecordThread::start(store, handle.clone())?;
-        let services: Vec<Box<dyn Service>> = vec![Box::new(Logon::new())];
+        let services: Vec<Box<dyn Service>> =
+            vec![Box::new(Configuration::new(member, effective.comparison())), Box::new(Logon::new())];
         let core = Member::new(slot, member, options.timing, services);
         console.tell(&format!("{member} starts in slot {slot}, at {} ms since boot", clock::now_ms()));
         let effective = Arc::new(effective);
@@ -165,7 +170,8 @@ impl Node {
         control::serve(&control_socket, &cp)?;
         let engine = Engine::new(core, events, handle.clone(), record, mesh.clone(), console.clone());
         let engine = std::thread::Builder::new().name("ssi-member".into()).spawn(move || engine.run())?;
-        Ok(Self { handle, mesh, console, engine, control_socket, _lock: lock })
+        let pending = cp.pending.clone();
+        Ok(Self { handle, mesh, console, engine, control_socket, pending, _lock: lock })
     }
 
     /// A way to the member.
@@ -186,6 +192,11 @@ impl Node {
     /// Waits until the member has stopped, and clears up behind it.
     pub fn wait(self) -> Stopped {
         let why = self.engine.join().unwrap_or(Stopped::Abend);
+        // Whoever has asked for this end hears that it has come.
+        let deadline = Instant::now() + LAST_WORDS_PATIENCE;
+        while self.pending.load(Ordering::SeqCst) > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
         self.mesh.stop();
         // Whoever takes calls looks up, and finds that it is over.
         drop(std::os::unix::net::UnixStream::connect(&self.control_socket));

@@ -14,9 +14,11 @@
 //! | prepare-for-stable | [`Service::prepare_for_stable`] | before held requests go on |
 //! | level change | [`Service::level_changed`] | when the oldest member is of another level |
 
+mod configuration;
 mod copies;
 mod logon;
 
+pub use configuration::{CONFIGURATION, Configuration};
 pub use copies::Copies;
 pub use logon::{LOGON, Logon, LogonAnswer, LogonRefusal, LogonRequest, UserKind};
 

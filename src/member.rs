@@ -62,9 +62,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 /// The persistent data record of the cluster, on the volume that the configuration names.
 fn effective_record(dir: &ClusterDir, effective: &Effective) -> anyhow::Result<PdrStore> {
     let (label, cluster) = pdr_volume(effective)?;
-    let path = dir.volume(label);
-    attach(&path, Access::Write, label, cluster, effective.member)?;
-    Ok(PdrStore::open(&path, cluster, effective.member)?)
+    attach(&dir.volume(label), Access::Write, label, cluster, effective.member)?;
+    let places = dir.clone();
+    Ok(PdrStore::open(Box::new(move |label| places.volume(label)), label, cluster, effective.member)?)
 }
 
 fn pdr_volume(effective: &Effective) -> anyhow::Result<(VolumeLabel, ClusterName)> {

@@ -9,10 +9,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use ssi::cluster::Plan;
-use ssi::dasd::{Geometry, Volume, format};
-use ssi::member::{Change, Ident, Record, RecordOutcome};
-use ssi::pdr::{self, PdrError, PdrStore};
-use ssi::{ClusterName, Slot, SystemName};
+use ssi::dasd::{Allocation, Geometry, Label, Volume, format};
+use ssi::member::{Change, ChangeRefused, Ident, Record, RecordOutcome};
+use ssi::pdr::{self, PdrError, PdrStore, Places};
+use ssi::{ClusterName, Slot, SystemName, VolumeLabel};
 
 /// Names the volume to the process that is going to be killed.
 const VICTIM: &str = "LGR_PDR_VICTIM";
@@ -30,17 +30,19 @@ fn slot(number: u8) -> Slot {
     Slot::new(number).unwrap()
 }
 
+/// An empty volume of the cluster.
+fn empty_volume(dir: &Path, name: &str) -> PathBuf {
+    let path = dir.join(format!("{name}.dasd"));
+    let owner = format!("{}.NOSYS", cluster()).parse().unwrap();
+    let allocation = Allocation { owner, extents: Vec::new() };
+    format(&path, Geometry { cylinders: 2 }, &Label { label: label(name), allocation }).unwrap();
+    path
+}
+
 /// A volume with the record of a cluster whose four members have joined.
 fn volume(dir: &Path) -> PathBuf {
     let plan = Plan::new(cluster(), Slot::all().map(system).collect(), 1).unwrap();
-    let planned = &plan.volumes()[0];
-    let path = dir.join("VMCOM1.dasd");
-    format(&path, Geometry { cylinders: 2 }, &{
-        let mut label = plan.label(planned);
-        label.allocation.extents.clear();
-        label
-    })
-    .unwrap();
+    let path = empty_volume(dir, "VMCOM1");
     pdr::create(&path, &plan.record(), false).unwrap();
     for slot in Slot::all() {
         let mut store = store(&path, slot);
@@ -56,7 +58,20 @@ fn ident(slot: Slot) -> Ident {
 }
 
 fn store(path: &Path, slot: Slot) -> PdrStore {
-    PdrStore::open(path, cluster(), system(slot)).unwrap()
+    PdrStore::open(places(path), label("VMCOM1"), cluster(), system(slot)).unwrap()
+}
+
+/// VMCOM1 is in this file, and the others beside it.
+fn places(path: &Path) -> Places {
+    let path = path.to_owned();
+    Box::new(move |label| match label.as_str() {
+        "VMCOM1" => path.clone(),
+        other => path.with_file_name(format!("{other}.dasd")),
+    })
+}
+
+fn label(text: &str) -> VolumeLabel {
+    VolumeLabel::new(text).unwrap()
 }
 
 fn heartbeat(store: &mut PdrStore, slot: Slot) -> u64 {
@@ -194,7 +209,9 @@ fn volumes_that_have_no_such_record_are_refused_with_their_name() {
     let path = volume(dir.path());
     let open = |path: &Path, cluster: &str| {
         let cluster = ClusterName::new(cluster).unwrap();
-        PdrStore::open(path, cluster, system(slot(1))).map(drop).map_err(|error| error.to_string())
+        PdrStore::open(places(path), label("VMCOM1"), cluster, system(slot(1)))
+            .map(drop)
+            .map_err(|error| error.to_string())
     };
     let why = open(&path, "OTHERSSI").unwrap_err();
     assert!(why.contains("DEMOSSI") && why.contains("OTHERSSI") && why.contains("VMCOM1.dasd"), "{why}");
@@ -236,4 +253,65 @@ fn a_volume_has_as_many_cylinders_as_it_was_made_with() {
     assert_eq!(std::fs::metadata(&path).unwrap().len(), 512 + 2 * CYLINDER_LEN_BYTES);
     let volume = Volume::open(&path, ssi::dasd::Access::Read).unwrap();
     assert_eq!(volume.geometry(), Geometry { cylinders: 2 });
+}
+
+#[test]
+fn the_record_is_moved_under_those_who_write_it_and_all_follow() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = volume(dir.path());
+    empty_volume(dir.path(), "VMCOM2");
+    let to = |name: &str| Change::MoveTo(label(name));
+    let before = pdr::view(&path).unwrap().contents;
+    std::thread::scope(|scope| {
+        for slot in [slot(1), slot(2)] {
+            let path = &path;
+            scope.spawn(move || {
+                let mut store = store(path, slot);
+                for _ in 0..100 {
+                    heartbeat(&mut store, slot);
+                }
+            });
+        }
+        let mut mover = store(&path, slot(3));
+        for name in ["VMCOM2", "VMCOM2", "VMCOM1", "VMCOM2"] {
+            assert!(matches!(mover.change(&to(name)), Ok(RecordOutcome::Done(_))));
+        }
+    });
+    // Who starts with the old volume finds it, and no heartbeat is lost.
+    let record = store(&path, slot(4)).read().unwrap().contents.record;
+    for slot in [slot(1), slot(2)] {
+        assert_eq!(record.entry(slot).heartbeat, before.record.entry(slot).heartbeat + 100);
+    }
+    assert_eq!(pdr::view(&path).unwrap().contents.moved_to, Some(label("VMCOM2")));
+    let mut mover = store(&path, slot(3));
+    let refused = mover.change(&to("NOVOL")).unwrap();
+    assert!(matches!(refused, RecordOutcome::Refused(ChangeRefused::Volume(_), _)), "{refused:?}");
+    heartbeat(&mut mover, slot(3));
+}
+
+#[test]
+fn a_move_that_died_half_way_leaves_the_record_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = volume(dir.path());
+    let other = empty_volume(dir.path(), "VMCOM2");
+    let as_it_was = std::fs::read(&path).unwrap();
+    assert!(matches!(
+        store(&path, slot(1)).change(&Change::MoveTo(label("VMCOM2"))),
+        Ok(RecordOutcome::Done(_))
+    ));
+    // The copy is there; the volume it is from never said so.
+    std::fs::write(&path, as_it_was).unwrap();
+    assert_eq!(pdr::view(&other).unwrap().contents.copied_from, Some(label("VMCOM1")));
+    let mut one = store(&path, slot(1));
+    let beat = heartbeat(&mut one, slot(1));
+    // Even for one whose configuration names the new volume already.
+    let mut late = PdrStore::open(places(&path), label("VMCOM2"), cluster(), system(slot(2))).unwrap();
+    assert_eq!(late.read().unwrap().contents.record.entry(slot(1)).heartbeat, beat);
+    heartbeat(&mut late, slot(2));
+    assert_eq!(pdr::view(&path).unwrap().contents.record, late.read().unwrap().contents.record);
+    // Tried again, it goes through.
+    assert!(matches!(one.change(&Change::MoveTo(label("VMCOM2"))), Ok(RecordOutcome::Done(_))));
+    let beat = heartbeat(&mut late, slot(2));
+    assert_eq!(pdr::view(&other).unwrap().contents.record.entry(slot(2)).heartbeat, beat);
+    assert_eq!(pdr::view(&other).unwrap().contents.copied_from, None);
 }

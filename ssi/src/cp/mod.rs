@@ -31,7 +31,6 @@ pub use words::COMMAND_LEN_BYTES_MAX;
 use words::Words;
 
 use crate::config::Effective;
-use crate::config::statement::PdrVolume;
 use crate::name::{Slot, SystemName, UserId, VolumeLabel};
 use crate::node::{CallError, ClusterDir, Console, Handle, Mesh, Users};
 
@@ -172,8 +171,8 @@ const COMMANDS: [Command; 13] = [
     Command {
         name: "SET",
         classes: Classes::of("B"),
-        syntax: "SET SSI member DOWN | SET SSI TIMEOUTS {ON | OFF}",
-        help: "Declares a member down that has stopped; turns cross-system timeouts on or off.",
+        syntax: "SET SSI {member DOWN | TIMEOUTS {ON | OFF} | PDR_VOLUME volid}",
+        help: "Declares a member down that has stopped; turns cross-system timeouts on or off; moves the persistent data record.",
         run: set::run,
     },
     Command {
@@ -299,14 +298,6 @@ impl Cp {
     /// Name of the member in a slot.
     fn member_in(&self, slot: Slot) -> Option<SystemName> {
         self.effective.ssi.as_ref()?.members().find(|(of, _)| *of == slot).map(|(_, name)| name)
-    }
-
-    /// The file of the volume that holds the persistent data record.
-    fn pdr_file(&self) -> Option<std::path::PathBuf> {
-        match self.effective.ssi.as_ref()?.pdr_volume {
-            PdrVolume::Label(label) => Some(self.dir.volume(label)),
-            PdrVolume::Sysparm => None,
-        }
     }
 
     /// Whether the volume of this label can be had.

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::words::Words;
 use super::{Cp, Issuer, Outcome, Refusal, Response, islink};
-use crate::config::statement::{Owned, PdrVolume};
+use crate::config::statement::Owned;
 use crate::member::{MemberState, WhyDown};
 use crate::name::{Slot, SystemName, UserId};
 use crate::node::{Snapshot, Stamp};
@@ -67,10 +67,7 @@ fn ssi(cp: &Cp) -> Outcome {
         return Ok(Response::line("This system is not a member of an SSI cluster."));
     };
     let snapshot = cp.handle.snapshot();
-    let pdr_volume = match ssi.pdr_volume {
-        PdrVolume::Label(label) => label.to_string(),
-        PdrVolume::Sysparm => "&SYSPARM".to_owned(),
-    };
+    let pdr_volume = snapshot.record_volume.map_or_else(|| "------".to_owned(), |label| label.to_string());
     let data = SsiData {
         name: ssi.name.to_string(),
         mode: snapshot.mode.to_string(),
@@ -82,7 +79,7 @@ fn ssi(cp: &Cp) -> Outcome {
         format!("SSI Name: {}", data.name),
         format!("SSI Mode: {}", data.mode),
         format!("Cross-System Timeouts: {}", if data.timeouts { "Enabled" } else { "Disabled" }),
-        format!("SSI Persistent Data Record (PDR) device: {} on {}", data.pdr_volume, device(cp)),
+        format!("SSI Persistent Data Record (PDR) device: {} on {}", data.pdr_volume, device(cp, &snapshot)),
         "SLOT SYSTEMID STATE     PDR HEARTBEAT       RECEIVED HEARTBEAT".to_owned(),
     ];
     lines.extend(data.slots.iter().map(slot_line));
@@ -90,8 +87,10 @@ fn ssi(cp: &Cp) -> Outcome {
 }
 
 /// Where the PDR's volume is: it has no device number, but a file.
-fn device(cp: &Cp) -> String {
-    cp.pdr_file().map_or_else(|| "----".to_owned(), |path| path.display().to_string())
+fn device(cp: &Cp, snapshot: &Snapshot) -> String {
+    snapshot
+        .record_volume
+        .map_or_else(|| "----".to_owned(), |label| cp.dir.volume(label).display().to_string())
 }
 
 fn slot_data(cp: &Cp, snapshot: &Snapshot, slot: Slot) -> SlotData {

@@ -2,8 +2,9 @@
 
 use super::words::Words;
 use super::{Cp, Issuer, Outcome, PATIENCE, Refusal, Response};
+use crate::dasd::{Access, attach};
 use crate::member::{Command, CommandRefused};
-use crate::name::SystemName;
+use crate::name::{SystemName, VolumeLabel};
 
 pub(super) fn run(cp: &Cp, _: &Issuer, words: &mut Words<'_>) -> Outcome {
     if !words.accept("SSI") {
@@ -12,7 +13,10 @@ pub(super) fn run(cp: &Cp, _: &Issuer, words: &mut Words<'_>) -> Outcome {
     if words.accept("TIMEOUTS") {
         return timeouts(cp, words);
     }
-    let member: SystemName = words.value("a member's name or TIMEOUTS")?;
+    if words.accept("PDR_VOLume") {
+        return pdr_volume(cp, words);
+    }
+    let member: SystemName = words.value("a member's name, TIMEOUTS or PDR_VOLUME")?;
     if !words.accept("DOWN") {
         return Err(Refusal::new(26, "Operand missing or invalid: DOWN"));
     }
@@ -30,6 +34,23 @@ fn timeouts(cp: &Cp, words: &mut Words<'_>) -> Outcome {
     words.end()?;
     order(cp, Command::SetTimeouts(on))?;
     Ok(Response::line(format!("Cross-System Timeouts: {}", if on { "Enabled" } else { "Disabled" })))
+}
+
+fn pdr_volume(cp: &Cp, words: &mut Words<'_>) -> Outcome {
+    let label: VolumeLabel = words.value("a volume's label")?;
+    words.end()?;
+    let ssi = cp
+        .effective
+        .ssi
+        .as_ref()
+        .ok_or_else(|| Refusal::plain("This system is not a member of an SSI cluster."))?;
+    // The move itself would only say that it cannot be done.
+    let attached = attach(&cp.dir.volume(label), Access::Write, label, ssi.name, cp.member());
+    attached.map_err(|error| Refusal::plain(error.to_string()))?;
+    order(cp, Command::MoveRecord(label))?;
+    Ok(Response::line(format!(
+        "The persistent data record is on volume {label} now; change PDR_VOLUME in SYSTEM CONFIG."
+    )))
 }
 
 pub(super) fn shutdown(cp: &Cp, issuer: &Issuer, words: &mut Words<'_>) -> Outcome {

@@ -3,7 +3,7 @@
 use super::MemberState;
 use super::message::Message;
 use super::record::{Change, ChangeRefused, Record};
-use crate::name::Slot;
+use crate::name::{Slot, VolumeLabel};
 use crate::service::View;
 
 /// How long things take, in milliseconds.
@@ -80,6 +80,8 @@ pub enum Command {
     SetDown(Slot),
     /// Cross-system timeouts on or off.
     SetTimeouts(bool),
+    /// SET SSI PDR_VOLUME: the record goes to another volume.
+    MoveRecord(VolumeLabel),
 }
 
 /// Why a command is refused.

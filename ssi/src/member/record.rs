@@ -18,7 +18,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{MemberState, WhyDown};
-use crate::name::{ClusterName, MEMBERS_MAX, Slot, SystemName};
+use crate::name::{ClusterName, MEMBERS_MAX, Slot, SystemName, VolumeLabel};
 
 /// One member's part of the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -77,6 +77,8 @@ pub enum Change {
     },
     /// Cross-system timeouts on or off.
     SetTimeouts(bool),
+    /// The record goes to another volume. Nothing in it changes; whoever keeps it sees to that.
+    MoveTo(VolumeLabel),
 }
 
 /// One life of a member.
@@ -106,6 +108,9 @@ pub enum ChangeRefused {
     /// It lives.
     #[error("slot {0} gives signs of life")]
     Alive(Slot),
+    /// The volume does not take the record.
+    #[error("volume {0} does not take the record")]
+    Volume(VolumeLabel),
 }
 
 impl Record {
@@ -173,6 +178,7 @@ impl Record {
                 self.timeouts = timeouts;
                 Ok(())
             }
+            Change::MoveTo(_) => Ok(()),
         }
     }
 

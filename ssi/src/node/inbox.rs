@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use crossbeam::channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
 
 use crate::member::{Command, CommandRefused, Input, MemberState, Mode, Record, Stopped};
-use crate::name::{MEMBERS_MAX, Slot, UserId};
+use crate::name::{MEMBERS_MAX, Slot, UserId, VolumeLabel};
 use crate::pdr::Stamps;
 use crate::service::UserKind;
 
@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub states: [MemberState; MEMBERS_MAX as usize],
     /// The record as last read.
     pub record: Option<Record>,
+    /// The volume where it is.
+    pub record_volume: Option<VolumeLabel>,
     /// When each member last wrote its heartbeat there, and when its state last changed.
     pub stamps: Stamps,
     /// When each member's last heartbeat came over its link.
@@ -56,6 +58,7 @@ impl Snapshot {
             mode: Mode::Safe,
             states: [MemberState::Unknown; MEMBERS_MAX as usize],
             record: None,
+            record_volume: None,
             stamps: Stamps::default(),
             received_heartbeats: [None; MEMBERS_MAX as usize],
             users: Vec::new(),

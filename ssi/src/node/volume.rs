@@ -7,6 +7,7 @@ use crossbeam::channel::{Sender, bounded};
 
 use super::inbox::Handle;
 use crate::member::{Change, Input, Member, RecordOutcome};
+use crate::name::VolumeLabel;
 use crate::pdr::Stamps;
 
 /// How long an abend waits for the record.
@@ -16,6 +17,9 @@ const ABEND_PATIENCE: Duration = Duration::from_secs(2);
 pub trait RecordStore: Send {
     /// Carries an operation out. It may take long; it must not take for ever.
     fn operate(&mut self, change: Option<Change>) -> RecordOutcome;
+
+    /// The volume where the last operation found it.
+    fn volume(&self) -> Option<VolumeLabel>;
 
     /// When members last wrote, as the last operation found it.
     fn stamps(&self) -> Option<Stamps>;
@@ -42,7 +46,10 @@ impl RecordThread {
                 match order {
                     Work::Operate(change) => {
                         let outcome = store.operate(change);
-                        handle.lock().stamps = store.stamps().unwrap_or_default();
+                        let mut snapshot = handle.lock();
+                        snapshot.stamps = store.stamps().unwrap_or_default();
+                        snapshot.record_volume = store.volume();
+                        drop(snapshot);
                         if !handle.bring(Input::Record(outcome)) {
                             return;
                         }

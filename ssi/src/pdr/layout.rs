@@ -3,7 +3,8 @@
 //! ```text
 //! 0000 magic "PDRDATA1" │ 0008 generation, u64 │ 0010 stamp, u64: ms since 1970 │ 0018 CRC32C of all, u32, itself zero
 //! 001C level, u16 │ 001E flags: X'80' = no cross-system timeouts │ 001F zero
-//! 0040 replacement PDR, 128 bytes: 0040 label, 6 bytes, zero if there is none
+//! 0040 replacement PDR, 128 bytes: 0040 label of the volume where the record is now, 6 bytes, zero if it is here;
+//!      0048 label of the volume from which it was copied and which may not say so yet, 6 bytes, zero if there is none
 //! 00C0 32 systems, 704 bytes each:
 //!      00 name │ 08 state │ 09 why down │ 10 incarnation, u64 │ 18 heartbeat, u64
 //!      20 stamp of the heartbeat, u64 │ 28 stamp of the last change of state, u64 │ 30 zero
@@ -15,7 +16,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::member::{Entry, MemberState, Record, WhyDown};
-use crate::name::{ClusterName, MEMBERS_MAX, Slot, SystemName};
+use crate::name::{ClusterName, MEMBERS_MAX, Slot, SystemName, VolumeLabel};
 
 const SYSTEMS_MAX: usize = 32;
 const SYSTEM_LEN_BYTES: usize = 704;
@@ -54,6 +55,10 @@ pub struct Contents {
     pub record: Record,
     /// When.
     pub stamps: Stamps,
+    /// The record is on this volume now, and here no longer.
+    pub moved_to: Option<VolumeLabel>,
+    /// It was copied from this volume, and counts only if that says so.
+    pub copied_from: Option<VolumeLabel>,
 }
 
 impl Contents {
@@ -65,6 +70,8 @@ impl Contents {
         put(&mut bytes, 0x10, millis(self.stamps.last));
         bytes[0x1C..0x1E].copy_from_slice(&LEVEL.to_be_bytes());
         bytes[0x1E] = if self.record.timeouts { 0 } else { FLAG_NO_TIMEOUTS };
+        bytes[0x40..0x46].copy_from_slice(&label_bytes(self.moved_to));
+        bytes[0x48..0x4E].copy_from_slice(&label_bytes(self.copied_from));
         for slot in Slot::all() {
             let (entry, stamps) = (self.record.entry(slot), &self.stamps.systems[slot.index()]);
             let at = SYSTEMS_AT + slot.index() * SYSTEM_LEN_BYTES;
@@ -110,8 +117,26 @@ impl Contents {
             stamps.systems[slot.index()] =
                 SystemStamps { heartbeat: time(get(system, 0x20)), changed: time(get(system, 0x28)) };
         }
-        Ok(Self { generation: get(bytes, 0x08), record, stamps })
+        let label = |at: usize| read_label(&bytes[at..at + 6]);
+        let (moved_to, copied_from) = (label(0x40)?, label(0x48)?);
+        Ok(Self { generation: get(bytes, 0x08), record, stamps, moved_to, copied_from })
     }
+}
+
+fn label_bytes(label: Option<VolumeLabel>) -> [u8; 6] {
+    let mut bytes = [0; 6];
+    if let Some(label) = label {
+        bytes.copy_from_slice(format!("{label:<6}").as_bytes());
+    }
+    bytes
+}
+
+fn read_label(bytes: &[u8]) -> Result<Option<VolumeLabel>, String> {
+    if bytes.iter().all(|byte| *byte == 0) {
+        return Ok(None);
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+    VolumeLabel::new(text.trim_end()).map(Some).map_err(|error| error.to_string())
 }
 
 fn entry(system: &[u8]) -> Result<Entry, String> {
@@ -157,7 +182,7 @@ mod tests {
     use super::*;
     use crate::member::Change;
 
-    const CRC_AND_FLAGS: [u8; 8] = [50, 246, 111, 227, 0, 1, 0x80, 0];
+    const CRC_AND_FLAGS: [u8; 8] = [3, 73, 174, 51, 0, 1, 0x80, 0];
 
     fn contents() -> Contents {
         let name = |text: &str| Some(SystemName::new(text).unwrap());
@@ -168,7 +193,8 @@ mod tests {
         record.apply(&Change::BeginJoin { slot, system: name("MEMBERB").unwrap() }).unwrap();
         let mut stamps = Stamps { last: time(1_000), ..Stamps::default() };
         stamps.systems[1].heartbeat = time(0x1234);
-        Contents { generation: 7, record, stamps }
+        let label = |text: &str| Some(VolumeLabel::new(text).unwrap());
+        Contents { generation: 7, record, stamps, moved_to: label("VMCOM2"), copied_from: label("A") }
     }
 
     #[test]
@@ -177,6 +203,7 @@ mod tests {
         assert_eq!(bytes.len(), 22_720);
         assert_eq!(bytes[..0x18], *b"PDRDATA1\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\x03\xE8");
         assert_eq!(bytes[0x18..0x20], CRC_AND_FLAGS);
+        assert_eq!(bytes[0x40..0x50], *b"VMCOM2\0\0A     \0\0");
         assert_eq!(bytes[0xC0..0xCA], *b"MEMBERA \0\0");
         let second = &bytes[0xC0 + 704..];
         assert_eq!(second[..0x20], *b"MEMBERB \x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x01");

@@ -28,6 +28,9 @@
 //!   the lock at once. If it ran elsewhere, the lock is taken when it has not changed for [`STEAL_AFTER`].
 //! - *It is only slow.* Then its lock may be taken as well, which does no harm: "write and unlock" does not find its ticket
 //!   any more, nothing is written, and it tries again.
+//! - *The record is moved* to another volume (SET SSI PDR_VOLUME). A copy is put there that says from where it is; then one
+//!   change of the record here says that it is there. Who finds a copy asks the volume it is from: until that says so, the
+//!   record is where it was, whatever died. Who has the old volume in his configuration follows.
 //! - *The machine dies* between writes. The copy that counts may then be older than the lock record says: its CRC tells, and
 //!   the other copy is taken if it is the one before.
 
@@ -36,4 +39,4 @@ mod store;
 mod ticket;
 
 pub use layout::{CONTENTS_LEN_BYTES, Contents, Stamps, SystemStamps};
-pub use store::{PdrError, PdrStore, STEAL_AFTER, View, create, unlock, view};
+pub use store::{PdrError, PdrStore, Places, STEAL_AFTER, View, create, unlock, view};

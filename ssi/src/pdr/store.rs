@@ -1,13 +1,14 @@
 //! The record on its volume: reading, changing, locks and their theft.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::layout::{CONTENTS_LEN_BYTES, Contents, Stamps, get, put};
 use super::ticket::{self, Key, Ticket};
-use crate::dasd::{Access, Ccw, DasdError, NewRecord, Volume};
-use crate::member::{Change, Record, RecordOutcome};
-use crate::name::{ClusterName, Slot, SystemName};
+use crate::dasd::{Access, Ccw, DasdError, NewRecord, Volume, attach};
+use crate::member::{Change, ChangeRefused, Record, RecordOutcome};
+use crate::name::{ClusterName, Slot, SystemName, VolumeLabel};
 use crate::node::RecordStore;
 
 /// A lock whose owner cannot be seen to be gone is taken when it has not changed for so long.
@@ -17,6 +18,10 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(4);
 /// How often, and when, it is read again if what was read makes no sense.
 const READ_TRIES: u32 = 50;
 const READ_AGAIN: Duration = Duration::from_millis(2);
+/// Volumes that are followed to where the record is.
+const HOPS_MAX: u32 = 8;
+/// How often a change is tried whose lock was taken away, or whose record is on another volume.
+const TRIES_MAX: u32 = 64;
 const LOCK_HEAD: u8 = 1;
 const COPY_HEADS: [u8; 2] = [2, 3];
 /// Name of the tool, where a system's name would be.
@@ -51,6 +56,9 @@ pub enum PdrError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Each volume says that it is on another, or its lock is taken away again and again.
+    #[error("the persistent data record that was last on volume {} is not to be found", .0.display())]
+    Lost(PathBuf),
     /// Somebody has the lock and keeps changing it.
     #[error("Persistent Data Record on volume {} is locked, possibly by {owner}", path.display())]
     Locked {
@@ -109,24 +117,39 @@ fn at_copy(copy: usize) -> [Ccw; 2] {
     [Ccw::Seek { cylinder: 0, head: COPY_HEADS[copy] }, Ccw::SearchId(1)]
 }
 
-/// The record of one cluster on one volume, for one who changes it.
-#[derive(Debug)]
+/// Where the volume of a label is.
+pub type Places = Box<dyn Fn(VolumeLabel) -> PathBuf + Send>;
+
+/// The record of one cluster, for one who changes it. It follows the record to the volume where it is.
 pub struct PdrStore {
-    path: PathBuf,
+    places: Places,
+    /// The volume on which the record was last.
+    at: VolumeLabel,
     cluster: ClusterName,
-    owner: String,
+    owner: SystemName,
     /// What the last operation saw, for those who show it.
     last: Option<View>,
 }
 
+impl fmt::Debug for PdrStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PdrStore").field("at", &self.at).field("owner", &self.owner).finish_non_exhaustive()
+    }
+}
+
 impl PdrStore {
-    /// The record of `cluster` on the volume in this file, for the system `owner`. The volume is looked at with each
-    /// operation: it may come and go.
+    /// The record of `cluster`, which is or once was on the volume `home`, for the system `owner`. The volume is looked at
+    /// with each operation: it may come and go.
     ///
     /// # Errors
     /// See [`PdrError`].
-    pub fn open(path: &Path, cluster: ClusterName, owner: SystemName) -> Result<Self, PdrError> {
-        let mut store = Self { path: path.to_owned(), cluster, owner: owner.to_string(), last: None };
+    pub fn open(
+        places: Places,
+        home: VolumeLabel,
+        cluster: ClusterName,
+        owner: SystemName,
+    ) -> Result<Self, PdrError> {
+        let mut store = Self { places, at: home, cluster, owner, last: None };
         store.read()?;
         Ok(store)
     }
@@ -136,15 +159,37 @@ impl PdrStore {
         self.last.as_ref()
     }
 
+    fn path(&self) -> PathBuf {
+        (self.places)(self.at)
+    }
+
     /// Reads the record.
     ///
     /// # Errors
     /// See [`PdrError`].
     pub fn read(&mut self) -> Result<View, PdrError> {
-        let view = view(&self.path)?;
-        self.check_cluster(view.contents.record.cluster)?;
-        self.last = Some(view.clone());
-        Ok(view)
+        for _ in 0..HOPS_MAX {
+            let view = view(&self.path())?;
+            self.check_cluster(view.contents.record.cluster)?;
+            match self.elsewhere(&view.contents)? {
+                Some(label) => self.at = label,
+                None => {
+                    self.last = Some(view.clone());
+                    return Ok(view);
+                }
+            }
+        }
+        Err(PdrError::Lost(self.path()))
+    }
+
+    /// The volume where the record is if it is not the one with these contents.
+    fn elsewhere(&self, contents: &Contents) -> Result<Option<VolumeLabel>, PdrError> {
+        if let Some(origin) = contents.copied_from {
+            // Whoever copied it may have died before the origin said that it is here.
+            let there = view(&(self.places)(origin))?.contents;
+            return Ok((there.moved_to != Some(self.at)).then_some(origin));
+        }
+        Ok(contents.moved_to)
     }
 
     /// Makes `change` of the record, or finds it refused; either way the record as it then is.
@@ -152,30 +197,72 @@ impl PdrStore {
     /// # Errors
     /// See [`PdrError`]: nothing is known to have been changed then, though it may have been.
     pub fn change(&mut self, change: &Change) -> Result<RecordOutcome, PdrError> {
-        let volume = Volume::open(&self.path, Access::Write)?;
-        loop {
+        for _ in 0..TRIES_MAX {
+            let volume = Volume::open(&self.path(), Access::Write)?;
             let (ticket, pointer) = self.lock(&volume)?;
-            let mut contents = self.contents_of(&volume, &pointer)?;
+            let found = contents_of(&volume, self.cluster, &pointer).and_then(|contents| {
+                let elsewhere = self.elsewhere(&contents)?;
+                Ok((contents, elsewhere))
+            });
+            let (mut contents, elsewhere) = match found {
+                Ok(found) => found,
+                Err(error) => {
+                    self.write_and_unlock(&volume, &ticket, pointer, None)?;
+                    return Err(error);
+                }
+            };
             let before = contents.record;
-            let refused = contents.record.apply(change).err();
+            let refused = match (elsewhere, change) {
+                (Some(label), _) => {
+                    self.write_and_unlock(&volume, &ticket, pointer, None)?;
+                    self.at = label;
+                    continue;
+                }
+                (None, Change::MoveTo(label)) if *label != self.at => {
+                    self.copy_to(*label, &contents).err().map(|_| ChangeRefused::Volume(*label))
+                }
+                _ => contents.record.apply(change).err(),
+            };
             if let Some(why) = refused {
                 self.write_and_unlock(&volume, &ticket, pointer, None)?;
                 return Ok(RecordOutcome::Refused(why, before));
             }
+            if let Change::MoveTo(label) = change {
+                contents.moved_to = Some(*label).filter(|label| *label != self.at);
+            }
             contents.generation += 1;
+            contents.copied_from = None;
             stamp(&mut contents.stamps, &before, &contents.record, SystemTime::now());
             if self.write_and_unlock(&volume, &ticket, pointer, Some(&contents))? {
                 volume.sync()?;
                 let record = contents.record;
+                self.at = contents.moved_to.unwrap_or(self.at);
                 self.last = Some(View { contents, locked_by: None, steals: pointer.steals });
                 return Ok(RecordOutcome::Done(record));
             }
         }
+        Err(PdrError::Lost(self.path()))
+    }
+
+    /// Puts a copy of the record on another volume. It counts once this one says so.
+    fn copy_to(&self, label: VolumeLabel, contents: &Contents) -> Result<(), PdrError> {
+        let path = (self.places)(label);
+        let (volume, _) = attach(&path, Access::Write, label, self.cluster, self.owner)?;
+        if let Ok((key, _)) = read_lock(&volume) {
+            self.check_cluster(key.cluster)?;
+        }
+        let copy = Contents {
+            generation: contents.generation + 1,
+            moved_to: None,
+            copied_from: Some(self.at),
+            ..contents.clone()
+        };
+        put_record(&volume, self.cluster, &copy)
     }
 
     /// Read and lock.
     fn lock(&self, volume: &Volume) -> Result<(Ticket, Pointer), PdrError> {
-        let ticket = Ticket::new(&self.owner);
+        let ticket = Ticket::new(self.owner.as_str());
         let begun = Instant::now();
         let mut seen: Option<(Ticket, Instant)> = None;
         let mut nap = Duration::from_micros(100);
@@ -185,7 +272,7 @@ impl PdrStore {
             if let Some(held) = key.held {
                 if !may_steal(&held, &mut seen) {
                     if begun.elapsed() > LOCK_PATIENCE {
-                        return Err(PdrError::Locked { path: self.path.clone(), owner: held.owner() });
+                        return Err(PdrError::Locked { path: self.path(), owner: held.owner() });
                     }
                     std::thread::sleep(nap);
                     nap = (nap * 2).min(Duration::from_millis(20));
@@ -228,15 +315,11 @@ impl PdrStore {
         Ok(volume.execute(&program)?.is_whole)
     }
 
-    fn contents_of(&self, volume: &Volume, pointer: &Pointer) -> Result<Contents, PdrError> {
-        contents_of(volume, self.cluster, pointer)
-    }
-
     fn check_cluster(&self, found: ClusterName) -> Result<(), PdrError> {
         if found == self.cluster {
             return Ok(());
         }
-        Err(PdrError::Cluster { path: self.path.clone(), found, expected: self.cluster })
+        Err(PdrError::Cluster { path: self.path(), found, expected: self.cluster })
     }
 }
 
@@ -247,6 +330,10 @@ impl RecordStore for PdrStore {
             None => self.read().map(|view| RecordOutcome::Done(view.contents.record)),
         };
         outcome.unwrap_or_else(|error| RecordOutcome::Failed(error.to_string()))
+    }
+
+    fn volume(&self) -> Option<VolumeLabel> {
+        Some(self.at)
     }
 
     fn stamps(&self) -> Option<Stamps> {
@@ -356,23 +443,25 @@ pub fn create(path: &Path, record: &Record, replace: bool) -> Result<(), PdrErro
             expected: record.cluster,
         });
     }
-    let now = SystemTime::now();
-    let contents =
-        Contents { generation: 1, record: *record, stamps: Stamps { last: Some(now), ..Stamps::default() } };
+    let stamps = Stamps { last: Some(SystemTime::now()), ..Stamps::default() };
+    let contents = Contents { generation: 1, record: *record, stamps, moved_to: None, copied_from: None };
+    put_record(&volume, record.cluster, &contents)
+}
+
+/// Formats the three tracks.
+fn put_record(volume: &Volume, cluster: ClusterName, contents: &Contents) -> Result<(), PdrError> {
     let bytes = contents.to_bytes();
-    let pointer = Pointer { generation: 1, copy: 0, crc: crc32c::crc32c(&bytes), steals: 0 };
+    let generation = contents.generation;
+    let pointer = Pointer { generation, copy: 0, crc: crc32c::crc32c(&bytes), steals: 0 };
     let track = |head: u8, key: Vec<u8>, data: Vec<u8>| {
         [Ccw::Seek { cylinder: 0, head }, Ccw::Format(vec![NewRecord { number: 1, key, data }])]
     };
+    let unlocked = ticket::unlocked(cluster, &Ticket::new(TOOL), SystemTime::now());
     let mut program = Vec::new();
     program.extend(track(COPY_HEADS[0], Vec::new(), bytes.clone()));
     program.extend(track(COPY_HEADS[1], Vec::new(), bytes));
     // Last: without it there is no record.
-    program.extend(track(
-        LOCK_HEAD,
-        ticket::unlocked(record.cluster, &Ticket::new(TOOL), now),
-        pointer.to_bytes(),
-    ));
+    program.extend(track(LOCK_HEAD, unlocked, pointer.to_bytes()));
     volume.execute(&program)?;
     volume.sync()?;
     Ok(())

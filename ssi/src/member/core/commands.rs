@@ -23,6 +23,9 @@ impl Member {
             Command::SetTimeouts(timeouts) if self.life == Life::Joined => {
                 self.operate(Some(Change::SetTimeouts(timeouts)));
             }
+            Command::MoveRecord(label) if self.life == Life::Joined => {
+                self.operate(Some(Change::MoveTo(label)));
+            }
             _ => self.reply(Err(CommandRefused::Here(here))),
         }
     }

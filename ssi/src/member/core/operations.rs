@@ -95,7 +95,7 @@ impl Member {
                     self.reply(Ok(()));
                 }
             }
-            Change::SetTimeouts(_) => self.reply(Ok(())),
+            Change::SetTimeouts(_) | Change::MoveTo(_) => self.reply(Ok(())),
             Change::Heartbeat(_) | Change::Abend(_) => {}
         }
     }
@@ -123,7 +123,7 @@ impl Member {
                     self.reply(Err(CommandRefused::Record(why)));
                 }
             }
-            Change::SetTimeouts(_) => self.reply(Err(CommandRefused::Record(why))),
+            Change::SetTimeouts(_) | Change::MoveTo(_) => self.reply(Err(CommandRefused::Record(why))),
             Change::Abend(_) => {}
         }
     }
@@ -148,6 +148,10 @@ fn is_made(change: &Change, record: &Record) -> bool {
             is(ident, MemberState::Down) && record.entry(ident.slot).why == WhyDown::Left
         }
         Change::DeclareDown { ident, .. } => is(ident, MemberState::Down),
-        Change::BeginJoin { .. } | Change::Heartbeat(_) | Change::Abend(_) | Change::SetTimeouts(_) => false,
+        Change::BeginJoin { .. }
+        | Change::Heartbeat(_)
+        | Change::Abend(_)
+        | Change::SetTimeouts(_)
+        | Change::MoveTo(_) => false,
     }
 }

@@ -104,9 +104,11 @@ pub fn read(path: &Path) -> Result<Object, ObjectError> {
     from_bytes(&bytes).map_err(|reason| ObjectError::Damaged { path: path.to_owned(), reason })
 }
 
+/// Reads the bytes of such a file.
+///
 /// # Errors
 /// In words, what is wrong with it.
-pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Object, String> {
+pub fn from_bytes(bytes: &[u8]) -> Result<Object, String> {
     let Some((header, body)) = bytes.split_at_checked(HEADER_LEN_BYTES) else {
         return Err(format!("{} bytes are too few", bytes.len()));
     };

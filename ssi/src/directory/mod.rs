@@ -25,7 +25,7 @@ mod print;
 mod read;
 mod statement;
 
-pub use file::{ObjectError, read, write};
+pub use file::{ObjectError, from_bytes, read, write};
 pub use live::LiveDirectory;
 pub use map::{Overlap, Placed, VolumeMap, maps};
 pub use minidisk::{Cylinders, Minidisk, Where};

@@ -503,6 +503,7 @@ impl Drop for Link {
     fn drop(&mut self) {
         // First, so that nothing comes back while everything is taken down.
         self.stop.store(true, Ordering::Release);
+        self.shared.wake_keeper();
         if let Some(sampler) = &self.sampler {
             sampler.thread().unpark();
         }

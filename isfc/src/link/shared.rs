@@ -142,6 +142,8 @@ pub(crate) struct Shared {
     writable: AtomicU16,
     /// Bit `n`: urgent messages go out on device `n`.
     express: AtomicU16,
+    /// The thread that brings devices back; it sleeps while all are up.
+    keeper: OnceLock<std::thread::Thread>,
     /// Payload is left for the receiver to fetch.
     pub(crate) shares: bool,
     pub(crate) source: OnceLock<Arc<dyn TransferSource>>,
@@ -210,6 +212,7 @@ impl Shared {
             peer_name: OnceLock::new(),
             writable: AtomicU16::new(0),
             express: AtomicU16::new(u16::MAX),
+            keeper: OnceLock::new(),
             shares,
             source: OnceLock::new(),
             sink: OnceLock::new(),
@@ -326,6 +329,20 @@ impl Shared {
         let mut reason = self.device(device).reason.lock().expect("no thread panics while it holds a reason");
         if *reason == Some(DownReason::Local) {
             *reason = Some(DownReason::Closed);
+        }
+        drop(reason);
+        self.wake_keeper();
+    }
+
+    /// The calling thread brings devices back from now on.
+    pub(crate) fn keep_here(&self) {
+        let _ = self.keeper.set(std::thread::current());
+    }
+
+    /// There is something for the keeper to look at.
+    pub(crate) fn wake_keeper(&self) {
+        if let Some(keeper) = self.keeper.get() {
+            keeper.unpark();
         }
     }
 
@@ -703,6 +720,7 @@ impl Shared {
         let state = self.device(device);
         *state.ended.lock().expect("no thread panics while it holds this") = true;
         state.ended_signal.notify_all();
+        self.wake_keeper();
     }
 
     /// A device that had ended is there again, on another socket; its thread is to be started after this.

@@ -73,6 +73,10 @@ fn create(
     if members.len() > usize::from(MEMBERS_MAX) {
         bail!("a cluster has at most {MEMBERS_MAX} members, not {}", members.len());
     }
+    let twin = members.iter().enumerate().find(|(at, member)| members[..*at].contains(member));
+    if let Some((_, member)) = twin {
+        bail!("two members are called {member}");
+    }
     let found = label(&Volume::open(path, Access::Read)?)?.allocation.owner.cluster;
     if let Some(owner) = found.filter(|owner| *owner != cluster) {
         bail!("volume {} belongs to cluster {owner}, not to {cluster}", path.display());

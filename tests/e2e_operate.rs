@@ -136,6 +136,9 @@ fn a_volume_of_another_cluster_or_member_is_told_and_offline() {
         assert_eq!(ended.code(), Some(0), "{ended}");
         ended.out()
     };
+    trial
+        .run(&format!("formssi create {} DEMOSSI MEMBERA MEMBERA", volume("USRVL1").display()))
+        .refused(1, &["two members are called MEMBERA"]);
     cpfmtxa("M01P01", "--owner DEMOSSI.MEMBERB");
     let told = cpfmtxa("M02S01", "--owner OTHERSSI.MEMBERA");
     assert!(told.ends_with("3390 of 50 cylinders, owner OTHERSSI.MEMBERA, PERM:0-0 SPOL:1-49"), "{told}");

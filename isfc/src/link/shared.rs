@@ -440,11 +440,12 @@ impl Shared {
         self.devices[usize::from(device)].idle.store(idle, Ordering::SeqCst);
     }
 
-    /// How long a program of `payload_bytes` must wait for its place on the channel.
-    pub(crate) fn pace(&self, device: u8, payload_bytes: u64, now: Instant) -> Duration {
+    /// How long a program of `payload_bytes` must wait for its place on the channel; the device has had something to send
+    /// since `busy`.
+    pub(crate) fn pace(&self, device: u8, payload_bytes: u64, now: Instant, busy: Instant) -> Duration {
         let Some(pacer) = &self.options.pacer else { return Duration::ZERO };
-        let now_ns = now.saturating_duration_since(self.started).as_nanos() as u64;
-        Duration::from_nanos(pacer.reserve(device, payload_bytes, now_ns))
+        let ns = |at: Instant| at.saturating_duration_since(self.started).as_nanos() as u64;
+        Duration::from_nanos(pacer.reserve(device, payload_bytes, ns(now), ns(busy)))
     }
 
     pub(crate) fn take_hold(&self, device: u8) -> Duration {

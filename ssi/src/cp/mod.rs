@@ -124,7 +124,7 @@ impl Command {
     }
 }
 
-static COMMANDS: [Command; 14] = [
+static COMMANDS: [Command; 13] = [
     Command {
         name: "ACTivate",
         classes: Classes::of("B"),
@@ -142,19 +142,11 @@ static COMMANDS: [Command; 14] = [
         run: at::run,
     },
     Command {
-        name: "DEACTivate",
+        // CP's own spelling, and the one that everybody tries first.
+        name: "DEACTive|DEACTIVAte",
         classes: Classes::of("B"),
-        syntax: "DEACTivate ISLINK rdev [rdev ...]",
+        syntax: "DEACTIVAte ISLINK rdev [rdev ...]",
         help: "Takes devices out of their logical link. The last one takes the link with it.",
-        parts: &[],
-        run: islink::deactivate,
-    },
-    Command {
-        // As z/VM spells it.
-        name: "DEACTIVE",
-        classes: Classes::of("B"),
-        syntax: "DEACTIVE ISLINK rdev [rdev ...]",
-        help: "The same as DEACTIVATE.",
         parts: &[],
         run: islink::deactivate,
     },

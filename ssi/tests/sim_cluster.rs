@@ -32,6 +32,7 @@ fn no_invariant_breaks_for_any_seed() {
                 sum.fenced += tally.fenced;
                 sum.joins += tally.joins;
                 sum.declared += tally.declared;
+                sum.isolated += tally.isolated;
             }
             Err(violation) => {
                 broken += 1;
@@ -45,6 +46,6 @@ fn no_invariant_breaks_for_any_seed() {
     }
     println!("{seeds} seeds: {sum:?}");
     assert_eq!(broken, 0);
-    let happened = [sum.granted, sum.refused, sum.fenced, sum.joins, sum.declared];
+    let happened = [sum.granted, sum.refused, sum.fenced, sum.joins, sum.declared, sum.isolated];
     assert!(happened.iter().all(|count| *count > seeds / 4), "too little happens: {sum:?}");
 }

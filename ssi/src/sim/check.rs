@@ -57,6 +57,17 @@ impl Simulation {
         }
     }
 
+    /// Whoever joins fits those that are joined: whatever was said between them, a veto holds.
+    pub(super) fn check_fit(&self, slot: Slot) -> Result<(), Violation> {
+        let with = |slot: Slot| self.joined_with[slot.index()];
+        match self.record.in_state(MemberState::Joined).find(|other| with(*other) != with(slot)) {
+            None => Ok(()),
+            Some(other) => Err(self.violation(format!(
+                "slot {slot} joins, though its configuration does not fit that of slot {other}"
+            ))),
+        }
+    }
+
     /// Only a joined member of a stable cluster grants.
     pub(super) fn check_grant(&self, slot: Slot, user: UserId) -> Result<(), Violation> {
         let view = self.nodes[slot.index()].member.as_ref().map(|member| *member.view());

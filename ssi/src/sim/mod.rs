@@ -14,11 +14,12 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use check::Violation;
 use network::Network;
 
+use crate::config::Comparison;
 use crate::member::{
     Change, Command, Effect, Input, Member, MemberState, Mode, Record, RecordOutcome, Timing,
 };
 use crate::name::{ClusterName, MEMBERS_MAX, Slot, SystemName, UserId};
-use crate::service::{Logon, LogonAnswer, LogonRequest, Service, UserKind};
+use crate::service::{Configuration, Logon, LogonAnswer, LogonRequest, Service, UserKind};
 
 const SLOTS: usize = MEMBERS_MAX as usize;
 /// Users that are logged on and off.
@@ -52,7 +53,7 @@ impl Dice {
 enum Event {
     Tick(Slot, u64),
     /// The volume carries an operation out, whether or not its member still lives.
-    Carry(Slot, u64, Option<Change>),
+    Carry(Slot, u64, Option<Change>, Written),
     Answer(Slot, u64, RecordOutcome),
     Network,
     Trouble,
@@ -60,10 +61,28 @@ enum Event {
     Boot(Slot),
 }
 
+/// What an operator has written into a member's configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    Right,
+    /// It does not fit that of a member with the right one.
+    Wrong,
+}
+
+impl Written {
+    fn service(self, slot: Slot) -> Configuration {
+        let volume = if self == Self::Right { "VMCOM1" } else { "VMCOM2" };
+        let same = [("PDR volume".to_owned(), volume.to_owned())].into();
+        Configuration::new(system(slot), Comparison { same, ..Comparison::default() })
+    }
+}
+
 /// A process that is, or was, a member.
 struct Node {
     member: Option<Member>,
     boot: u64,
+    /// Its configuration.
+    written: Written,
     paused: bool,
     /// What came while it slept.
     backlog: Vec<Input>,
@@ -88,6 +107,8 @@ pub struct Tally {
     pub joins: u64,
     /// Members that were declared down.
     pub declared: u64,
+    /// Members whose configuration did not fit, and that were isolated for it.
+    pub isolated: u64,
 }
 
 /// The cluster.
@@ -99,6 +120,8 @@ pub struct Simulation {
     nodes: Vec<Node>,
     network: Network,
     record: Record,
+    /// With which configuration each joined last.
+    joined_with: [Written; SLOTS],
     requests: u64,
     trouble_until_ms: u64,
     tally: Tally,
@@ -145,6 +168,7 @@ impl Simulation {
         let node = || Node {
             member: None,
             boot: 0,
+            written: Written::Right,
             paused: false,
             backlog: Vec::new(),
             guests: BTreeSet::new(),
@@ -159,6 +183,7 @@ impl Simulation {
             nodes: (0..SLOTS).map(|_| node()).collect(),
             network: Network::default(),
             record,
+            joined_with: [Written::Right; SLOTS],
             requests: 0,
             trouble_until_ms,
             tally: Tally::default(),
@@ -216,10 +241,7 @@ impl Simulation {
             Event::Answer(slot, boot, outcome) if boot == self.node(slot).boot => {
                 self.input(slot, Input::Record(outcome))
             }
-            Event::Carry(slot, boot, change) => {
-                self.carry(slot, boot, change);
-                Ok(())
-            }
+            Event::Carry(slot, boot, change, written) => self.carry(slot, boot, change, written),
             Event::Network => self.network_step(),
             Event::Trouble => self.trouble(),
             Event::Resume(slot, boot) if boot == self.node(slot).boot => self.resume(slot),
@@ -235,8 +257,11 @@ impl Simulation {
             return Ok(());
         }
         self.note(|| format!("{slot}: boots"));
-        let services: Vec<Box<dyn Service>> = vec![Box::new(Logon::new())];
+        let slip = self.now_ms < self.trouble_until_ms && self.dice.once_in(12);
+        let written = if slip { Written::Wrong } else { Written::Right };
+        let services: Vec<Box<dyn Service>> = vec![Box::new(Logon::new()), Box::new(written.service(slot))];
         let node = &mut self.nodes[slot.index()];
+        node.written = written;
         node.boot += 1;
         node.paused = false;
         node.member = Some(Member::new(slot, system(slot), Timing::default(), services));
@@ -306,7 +331,8 @@ impl Simulation {
         match effect {
             Effect::Record(change) => {
                 let delay = 1 + self.dice.roll(if self.dice.clone().once_in(40) { 2_000 } else { 20 });
-                self.after(delay, Event::Carry(slot, boot, change));
+                let written = self.node(slot).written;
+                self.after(delay, Event::Carry(slot, boot, change, written));
             }
             Effect::Send(to, message) => self.network.send(slot, to, message, self.now_ms, &mut self.dice),
             Effect::Answer(number, body) => self.answered(slot, number, &body)?,
@@ -323,16 +349,28 @@ impl Simulation {
 
     // The record.
 
-    fn carry(&mut self, slot: Slot, boot: u64, change: Option<Change>) {
+    fn carry(
+        &mut self,
+        slot: Slot,
+        boot: u64,
+        change: Option<Change>,
+        written: Written,
+    ) -> Result<(), Violation> {
         let troubled = self.now_ms < self.trouble_until_ms;
         let lost = troubled && self.dice.once_in(60);
         if lost && self.dice.once_in(2) {
             let outcome = RecordOutcome::Failed("no answer, nothing done".to_owned());
-            return self.after(5, Event::Answer(slot, boot, outcome));
+            self.after(5, Event::Answer(slot, boot, outcome));
+            return Ok(());
         }
         let refused = change.and_then(|change| self.record.apply(&change).err());
         match change {
-            Some(Change::FinishJoin(_)) if refused.is_none() => self.tally.joins += 1,
+            Some(Change::FinishJoin(_)) if refused.is_none() => {
+                self.tally.joins += 1;
+                self.joined_with[slot.index()] = written;
+                self.check_fit(slot)?;
+            }
+            Some(Change::FailJoin(_)) if refused.is_none() => self.tally.isolated += 1,
             Some(Change::DeclareDown { .. }) if refused.is_none() => self.tally.declared += 1,
             _ => {}
         }
@@ -343,6 +381,7 @@ impl Simulation {
         };
         let delay = 1 + self.dice.roll(10);
         self.after(delay, Event::Answer(slot, boot, outcome));
+        Ok(())
     }
 
     // The network.
@@ -408,11 +447,14 @@ impl Simulation {
         Ok(())
     }
 
-    /// Trouble is over: cables are in, sleepers awake, and whoever is dead is started.
+    /// Trouble is over: cables are in, sleepers awake, configurations mended, and whoever is dead is started.
     fn heal(&mut self) -> Result<(), Violation> {
         self.network.heal();
         for slot in Slot::all() {
             self.resume(slot)?;
+            if self.lives(slot) && (self.node(slot).written == Written::Wrong || self.is_isolated(slot)) {
+                self.shutdown(slot)?;
+            }
             if !self.lives(slot) {
                 let at = self.dice.roll(2_000);
                 self.after(at, Event::Boot(slot));
@@ -420,6 +462,11 @@ impl Simulation {
         }
         self.after(3_000, Event::Trouble);
         Ok(())
+    }
+
+    fn is_isolated(&self, slot: Slot) -> bool {
+        let member = self.nodes[slot.index()].member.as_ref();
+        member.is_some_and(|member| member.view().states[slot.index()] == MemberState::Isolated)
     }
 
     fn shutdown(&mut self, slot: Slot) -> Result<(), Violation> {

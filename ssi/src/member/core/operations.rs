@@ -49,7 +49,15 @@ impl Member {
         }
     }
 
-    pub(super) fn take_record(&mut self, now_ms: u64, record: Record) {
+    pub(super) fn take_record(&mut self, now_ms: u64, mut record: Record) {
+        // A member's last word may have been faster than a record that was read before it.
+        if let Some(known) = self.record {
+            for (entry, known) in record.entries.iter_mut().zip(known.entries) {
+                if entry.incarnation == known.incarnation && stage(entry.state) < stage(known.state) {
+                    entry.state = known.state;
+                }
+            }
+        }
         for slot in Slot::all() {
             let (entry, watch) = (record.entry(slot), &mut self.watch[slot.index()]);
             if (entry.incarnation, entry.heartbeat) != (watch.incarnation, watch.heartbeat)
@@ -138,6 +146,16 @@ impl Member {
 
     pub(super) fn console_down(&mut self, slot: Slot) {
         self.effects.push(Effect::Console(format!("SSI system in slot {slot} has been declared down")));
+    }
+}
+
+/// The order in which one life of a member goes through its states: never back.
+fn stage(state: MemberState) -> u8 {
+    match state {
+        MemberState::Joining => 0,
+        MemberState::Isolated | MemberState::Joined => 1,
+        MemberState::Leaving => 2,
+        MemberState::Down | MemberState::Suspended | MemberState::Unknown => 3,
     }
 }
 

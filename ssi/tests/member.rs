@@ -1,4 +1,4 @@
-//! Members of two levels of the protocol in one cluster.
+//! One member by itself; the other member of its cluster is only what the test says of it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -184,4 +184,33 @@ fn a_clock_that_jumps_makes_nobody_else_look_silent() {
     cluster.run(3_000);
     assert!(!cluster.has_stopped);
     assert_eq!(cluster.record.entry(slot(2)).state, MemberState::Joined);
+}
+
+#[test]
+fn a_record_that_was_read_before_a_members_last_word_does_not_undo_it() {
+    let mut cluster = Cluster::new();
+    let ident = cluster.begin_join(LEVEL);
+    cluster.input(Input::Link(slot(2), true));
+    let (transition, incarnation, shares) =
+        (Transition::Join, ident.incarnation, vec![("Probe".to_owned(), Vec::new())]);
+    cluster
+        .input(Input::Message(slot(2), Message::Request { transition, incarnation, level: LEVEL, shares }));
+    // An operation on the record is under way, and its answer is late.
+    cluster.now_ms += 1_000;
+    let effects = cluster.member.handle(cluster.now_ms, Input::Tick);
+    let change = effects.iter().find_map(|effect| match effect {
+        Effect::Record(change) => Some(*change),
+        _ => None,
+    });
+    if let Some(change) = change.expect("a heartbeat is due") {
+        cluster.record.apply(&change).unwrap();
+    }
+    let late = RecordOutcome::Done(cluster.record);
+    cluster.record.apply(&Change::FinishJoin(ident)).unwrap();
+    let joined = |cluster: &Cluster| cluster.member.view().states[1] == MemberState::Joined;
+    // Only this message: what it makes the member ask of the record waits for the late answer.
+    cluster.member.handle(cluster.now_ms, Input::Message(slot(2), Message::Proceed { incarnation }));
+    assert!(joined(&cluster));
+    cluster.member.handle(cluster.now_ms, Input::Record(late));
+    assert!(joined(&cluster));
 }

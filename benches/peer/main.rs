@@ -1,0 +1,2 @@
+mod harness;
+fn main() { harness::run().unwrap(); }

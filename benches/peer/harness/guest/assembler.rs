@@ -5,6 +5,7 @@
 //! compares what it says with the text.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 /// How a label's address goes into an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,5 +145,32 @@ impl Assembler {
             self.bytes[from..from + len].copy_from_slice(&value.to_le_bytes()[..len]);
         }
         Program { origin: self.origin, bytes: self.bytes, lines: self.lines, labels: self.labels }
+    }
+}
+
+impl Program {
+    /// Address, bytes and text of each line, and the labels between them.
+    pub(crate) fn listing(&self) -> String {
+        let mut text = String::new();
+        for line in &self.lines {
+            let labels = self.labels.iter().filter(|(_, at)| **at == line.at);
+            text.extend(labels.map(|(name, _)| format!("{name}:\n")));
+            let bytes: String =
+                self.bytes[line.at..line.at + line.len].iter().map(|byte| format!("{byte:02x} ")).collect();
+            let bits = match line.mode {
+                Mode::Bits16 => "16",
+                Mode::Bits64 => "64",
+                Mode::Data => "  ",
+            };
+            let _ = writeln!(text, "  {:#06x} {bits}  {bytes:37}{}", self.origin + line.at, self.text(line));
+        }
+        text
+    }
+
+    /// A line's text with the address that it refers to.
+    pub(crate) fn text(&self, line: &Line) -> String {
+        let address = line.label.map_or(0, |label| self.origin + self.labels[label]);
+        // The gate's lower half: selector and address in one number.
+        line.text.replace("0x8{}", &format!("0x8{address:04x}")).replace("{}", &format!("{address:#x}"))
     }
 }

@@ -91,7 +91,8 @@ impl Parameters {
     /// The top of low memory, which is filled like the rest.
     fn working_set_from(&self) -> u64 {
         let low = self.memory_bytes.min(LOW_BYTES_MAX);
-        (low - self.working_set_bytes.min(low)).max(FILL_FROM)
+        assert!(self.working_set_bytes + FILL_FROM <= low, "the working set fits into low memory");
+        low - self.working_set_bytes
     }
 
     /// What is filled below and above 4 GiB.

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
 use super::machine::{Backing, Machine, MachineSpec};
-use super::setting::{Carrier, Setting};
+use super::setting::{Carrier, Memory, Setting};
 use crate::harness::cpu;
 use crate::harness::guest::Parameters;
 
@@ -19,6 +19,7 @@ pub(crate) struct Guest {
     parameters: Parameters,
     disk: Vec<u8>,
     machine: Machine,
+    memory: Memory,
 }
 
 /// What one migration was like.
@@ -67,7 +68,12 @@ impl Guest {
         })?;
         machine.wait_until_filled()?;
         machine.set_running(false)?;
-        Ok(Self { program, parameters, disk, machine })
+        Ok(Self { program, parameters, disk, machine, memory: setting.memory })
+    }
+
+    /// What is behind its memory now.
+    pub(crate) fn memory(&self) -> Memory {
+        self.memory
     }
 
     /// Memory the guest dirties per second while nobody moves it.
@@ -108,6 +114,7 @@ impl Guest {
         let outcome = self.run(&mut destination, &address, limit)?;
         if matches!(outcome, Outcome::Moved(_)) {
             self.machine = destination;
+            self.memory = setting.memory;
         }
         self.machine.set_running(false)?;
         Ok(outcome)

@@ -16,8 +16,8 @@ const STYLE: &str = include_str!("page.css");
 pub fn html(report: &Report) -> String {
     let title = format!("Relocation of {}", report.guest);
     let mut page = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{}</title>\n\
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n<title>{}</title>\n\
          <style>\n{STYLE}{}</style>\n</head>\n<body>\n<main>\n",
         escaped(&title),
         pictures::style_sheet()

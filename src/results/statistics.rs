@@ -145,6 +145,34 @@ pub fn ratio_of_medians(values: &[f64], others: &[f64]) -> Option<Estimate> {
     Some(Estimate { value, low: at(tail), high: at(1.0 - tail), confidence: Some(CONFIDENCE) })
 }
 
+/// A straight line.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Line {
+    /// Its value at zero.
+    pub at_zero: f64,
+    /// How much it rises per unit.
+    pub slope: f64,
+    /// How much of the points' variance it explains, from 0 to 1.
+    pub r_squared: f64,
+}
+
+/// The line of least squares through points; `None` of fewer than three, or if they stand above one another.
+pub fn line_through(points: &[(f64, f64)]) -> Option<Line> {
+    if points.len() < 3 {
+        return None;
+    }
+    let count = points.len() as f64;
+    let mean = |pick: fn(&(f64, f64)) -> f64| points.iter().map(pick).sum::<f64>() / count;
+    let (mean_x, mean_y) = (mean(|point| point.0), mean(|point| point.1));
+    let sum = |of: &dyn Fn(f64, f64) -> f64| {
+        points.iter().map(|(x, y)| of(x - mean_x, y - mean_y)).sum::<f64>()
+    };
+    let (xx, xy, yy) = (sum(&|x, _| x * x), sum(&|x, y| x * y), sum(&|_, y| y * y));
+    let slope = xy / xx;
+    let r_squared = if yy > 0.0 { xy * xy / (xx * yy) } else { 1.0 };
+    (xx > 0.0).then_some(Line { at_zero: mean_y - slope * mean_x, slope, r_squared })
+}
+
 /// The two-sided p of the Mann-Whitney U test; `None` when a side is empty.
 pub fn mann_whitney(values: &[f64], others: &[f64]) -> Option<f64> {
     if values.is_empty() || others.is_empty() {
@@ -275,6 +303,14 @@ mod tests {
         let sum = ranks.iter().zip(&all).filter(|(_, (_, own))| *own).map(|(rank, _)| rank).sum();
         let near = normal_p(&ranks, values.len(), sum);
         assert!((exact - near).abs() < 0.003, "{exact} {near}");
+    }
+
+    #[test]
+    fn a_line_goes_through_points_on_a_line() {
+        let line = line_through(&[(1.0, 5.0), (2.0, 7.0), (4.0, 11.0)]).expect("three points");
+        assert!((line.at_zero - 3.0).abs() < 1e-9 && (line.slope - 2.0).abs() < 1e-9);
+        assert!((line.r_squared - 1.0).abs() < 1e-9);
+        assert_eq!(line_through(&[(1.0, 1.0), (1.0, 2.0), (1.0, 3.0)]), None);
     }
 
     #[test]

@@ -12,13 +12,8 @@ use crate::results::{Contestant, FolderError, PictureKind, ScenarioResult, Unit,
 pub const FILE_NAME: &str = "README.md";
 
 /// Metrics that have a column where they were measured, besides the main one.
-const COLUMNS: [(&str, &str); 5] = [
-    (THROUGHPUT, "rate"),
-    (TOTAL, "time"),
-    (QUIESCE, "stopped"),
-    (BLACKOUT, "blackout"),
-    (CPU, "processor"),
-];
+const COLUMNS: [(&str, &str); 5] =
+    [(THROUGHPUT, "rate"), (TOTAL, "time"), (QUIESCE, "stopped"), (BLACKOUT, "blackout"), (CPU, "processor")];
 
 /// Writes the page over all results that are in the folder.
 ///
@@ -95,16 +90,19 @@ fn section(result: &ScenarioResult) -> String {
         environment.cores,
         plain(&environment.kernel),
         plain(&environment.lgr_version),
-        environment.git_revision.as_ref().map(|revision| format!(" ({})", plain(revision))).unwrap_or_default(),
+        environment
+            .git_revision
+            .as_ref()
+            .map(|revision| format!(" ({})", plain(revision)))
+            .unwrap_or_default(),
         result.scenario
     );
     text
 }
 
 fn contestants(result: &ScenarioResult) -> String {
-    let measured = |metric: &str| {
-        result.contestants.iter().any(|contestant| contestant.summary.contains_key(metric))
-    };
+    let measured =
+        |metric: &str| result.contestants.iter().any(|contestant| contestant.summary.contains_key(metric));
     let main = (result.main_metric.as_str(), "");
     let columns: Vec<(&str, &str)> = std::iter::once(main)
         .chain(COLUMNS.into_iter().filter(|(metric, _)| *metric != result.main_metric))
@@ -162,8 +160,8 @@ fn comparisons(result: &ScenarioResult) -> String {
         };
         let sign = if comparison.reference.is_some() { " ×" } else { "" };
         let interval = comparison.value.low.zip(comparison.value.high);
-        let interval =
-            interval.map_or("-".to_owned(), |(low, high)| format!("{} to {}", unit.show(low), unit.show(high)));
+        let interval = interval
+            .map_or("-".to_owned(), |(low, high)| format!("{} to {}", unit.show(low), unit.show(high)));
         let asked = comparison.limit.map_or("-".to_owned(), |limit| {
             format!("{} {}{sign}", pictures::asked(limit), unit.show(limit.bound()))
         });

@@ -9,8 +9,8 @@ use clap::Args;
 use lgr::page;
 use lgr_engine::report::Report;
 
-use crate::progress::{complain, print};
 use crate::output;
+use crate::progress::{complain, print};
 
 /// Largest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -53,7 +53,11 @@ fn read(path: &Path) -> anyhow::Result<Vec<Report>> {
         bail!("{} is larger than {FILE_BYTES_MAX} bytes: no report is", path.display());
     }
     let several = text.trim_start().starts_with('[');
-    let reports = if several { Report::several_from_json(&text) } else { Report::from_json(&text).map(|one| vec![one]) };
+    let reports = if several {
+        Report::several_from_json(&text)
+    } else {
+        Report::from_json(&text).map(|one| vec![one])
+    };
     reports.with_context(|| path.display().to_string())
 }
 

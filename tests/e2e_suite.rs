@@ -57,7 +57,8 @@ fn check_result(result: &ScenarioResult) {
     assert_eq!(places, (1..=places.len() as u32).collect::<Vec<_>>(), "{name}");
     let in_each_round = result.contestants.len() as u32;
     for contestant in &result.contestants {
-        let rounds: Vec<u32> = contestant.samples.iter().map(|sample| (sample.run - 1) / in_each_round).collect();
+        let rounds: Vec<u32> =
+            contestant.samples.iter().map(|sample| (sample.run - 1) / in_each_round).collect();
         assert_eq!(rounds, [0, 1, 2], "{name}");
     }
     let text = result.to_json_pretty();
@@ -72,10 +73,13 @@ fn check_pictures(dir: &Path, result: &ScenarioResult) {
         let path = dir.join(lgr::pictures::file_name(&result.scenario, *kind));
         // A relocation that is over within one sample of the queues leaves no picture of them.
         let Ok(svg) = fs::read_to_string(&path) else { continue };
-        let document = roxmltree::Document::parse(&svg).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let document =
+            roxmltree::Document::parse(&svg).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let marks = document.descendants().filter(|node| {
             let class = node.attribute("class").unwrap_or("");
-            ["rect", "circle", "path"].contains(&node.tag_name().name()) && class != "lgr-sheet" && class != "lgr-shade"
+            ["rect", "circle", "path"].contains(&node.tag_name().name())
+                && class != "lgr-sheet"
+                && class != "lgr-shade"
         });
         assert!(marks.count() >= result.contestants.len().min(2), "{}: {svg}", path.display());
         drawn += 1;
@@ -95,7 +99,8 @@ fn every_link_leads_to_a_file(dir: &Path, index: &str) {
 fn an_interrupted_suite_keeps_what_is_done() {
     let trial = Trial::new();
     let out = trial.path("results");
-    let mut suite = trial.start(&format!("{TINY} --runs 200 --scenario bulk-zero sparse --out {}", out.display()));
+    let mut suite =
+        trial.start(&format!("{TINY} --runs 200 --scenario bulk-zero sparse --out {}", out.display()));
     suite.line(|line| line.contains(r#""done":7,"#).then_some(()));
     suite.signal(Signal::INT);
     let ended = suite.wait();
@@ -148,7 +153,8 @@ fn a_relocation_is_drawn_as_a_page_that_needs_nothing_else() {
     let count = |name: &str| document.descendants().filter(|node| node.tag_name().name() == name).count();
     assert!(count("svg") >= 2 && count("table") >= 3, "{page}");
     assert_eq!(count("script") + count("img") + count("link") + count("iframe"), 0);
-    let elsewhere = document.descendants().flat_map(|node| node.attributes()).any(|one| one.value().contains("://"));
+    let elsewhere =
+        document.descendants().flat_map(|node| node.attributes()).any(|one| one.value().contains("://"));
     assert!(!elsewhere && !page.contains("url(") && !page.contains("@import"), "{page}");
 }
 

@@ -53,7 +53,8 @@ fn text(differences: &Differences, all: bool) -> String {
     for line in &shown {
         table.row(cells(line));
     }
-    let mut text = differences.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect::<String>();
+    let mut text =
+        differences.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect::<String>();
     if !shown.is_empty() {
         text += &format!("{table}\n");
     }

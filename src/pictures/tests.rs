@@ -43,7 +43,9 @@ fn shrinking(live: u32) -> Vec<PassReport> {
 }
 
 fn timeline(samples: u64, queues: u64) -> TimelineReport {
-    let bytes = |sample: u64| (0..queues).map(|queue| 4_000_000 + 300_000 * ((queue * 7 + sample * 3) % 11)).collect();
+    let bytes = |sample: u64| {
+        (0..queues).map(|queue| 4_000_000 + 300_000 * ((queue * 7 + sample * 3) % 11)).collect()
+    };
     TimelineReport {
         at_ms: (1..=samples).map(|sample| sample * 50).collect(),
         tx_bytes: (0..samples).map(bytes).collect(),
@@ -100,8 +102,11 @@ fn all() -> Vec<Picture> {
         comparison("blackout at 500 MB/s", 0.71, Limit::AtMost(0.5), Verdict::Fail),
         comparison(long, 0.02, Limit::AtLeast(0.9), Verdict::Fail),
     ];
-    let stops: Vec<(String, QuiesceParts)> =
-        ["tcp", "unix", "shm"].iter().zip([1.0, 0.8, 5.0]).map(|(name, scale)| ((*name).to_owned(), parts(scale))).collect();
+    let stops: Vec<(String, QuiesceParts)> = ["tcp", "unix", "shm"]
+        .iter()
+        .zip([1.0, 0.8, 5.0])
+        .map(|(name, scale)| ((*name).to_owned(), parts(scale)))
+        .collect();
     let metric = |unit| Metric { unit, ..throughput.clone() };
     [
         passes("live: tcp", &few),
@@ -109,11 +114,22 @@ fn all() -> Vec<Picture> {
         convergence("patterns", &[("uniform", &few), ("hotcold", &many), ("zipf", &few[..4]), (long, &few)]),
         queues("queues", &timeline(12, 16), &few),
         queues("one sample", &timeline(1, 1), &[]),
-        histogram("blackout", "a dot per run", Unit::Ms, &rows(&["tcp", "unix", long], &[3.2, 3.3, 4.1, 9.7])),
+        histogram(
+            "blackout",
+            "a dot per run",
+            Unit::Ms,
+            &rows(&["tcp", "unix", long], &[3.2, 3.3, 4.1, 9.7]),
+        ),
         histogram("blackout", "bars", Unit::Ms, &rows(&["tcp"], &[5.0; 300])),
         quiesce("one stop", &stops[..1]),
         quiesce("three stops", &stops),
-        intervals("rate", "each run", throughput, &rows(&["tcp", "unix", long], &[3.1e9, 3.4e9, 3.2e9]), None),
+        intervals(
+            "rate",
+            "each run",
+            throughput,
+            &rows(&["tcp", "unix", long], &[3.1e9, 3.4e9, 3.2e9]),
+            None,
+        ),
         intervals("x", "", &metric(Unit::Ms), &rows(&["a"], &[0.02]), Some(Limit::AtMost(10.0))),
         intervals("x", "", &metric(Unit::Bytes), &rows(&["a", "b"], &[1e9, 2e9]), Some(Limit::AtLeast(5e8))),
         limits("targets", &comparisons, &known),
@@ -132,7 +148,8 @@ fn text_box(node: Node<'_, '_>) -> (f64, f64, f64, f64) {
         class if class.contains("lgr-small") => 11.0,
         _ => 12.0,
     };
-    let words: String = node.descendants().filter_map(|child| child.is_text().then(|| child.text()).flatten()).collect();
+    let words: String =
+        node.descendants().filter_map(|child| child.is_text().then(|| child.text()).flatten()).collect();
     let (x, y, width) = (number("x"), number("y"), width_of(words.trim(), size));
     let left = match node.attribute("text-anchor") {
         Some("middle") => x - width / 2.0,
@@ -150,7 +167,9 @@ fn every_picture_is_well_formed_and_holds_more_than_axes() {
         let marks = document.descendants().filter(|node| {
             let class = node.attribute("class").unwrap_or("");
             let of_a_series = class.split(' ').any(|class| {
-                class.strip_prefix("lgr-").is_some_and(|end| end.parse::<u8>().is_ok() || end == "good" || end == "bad")
+                class
+                    .strip_prefix("lgr-")
+                    .is_some_and(|end| end.parse::<u8>().is_ok() || end == "good" || end == "bad")
             });
             of_a_series && node.tag_name().name() != "text"
         });
@@ -164,7 +183,8 @@ fn no_text_lies_on_another_or_off_the_sheet() {
     for picture in all() {
         let svg = picture.to_svg();
         let document = Document::parse(&svg).expect("well-formed");
-        let height: f64 = document.root_element().attribute("height").and_then(|text| text.parse().ok()).expect("height");
+        let height: f64 =
+            document.root_element().attribute("height").and_then(|text| text.parse().ok()).expect("height");
         let texts: Vec<_> =
             document.descendants().filter(|node| node.has_tag_name((svg_namespace(), "text"))).collect();
         assert!(texts.len() > 3);
@@ -202,5 +222,8 @@ fn hostile_numbers_draw_something() {
     odd.at_ms = vec![u64::MAX, 0, 5];
     odd.tx_bytes[0] = vec![u64::MAX; 400];
     assert!(queues("x", &odd, &[pass(1, PassKind::First, u64::MAX >> 20, f64::MAX, -5.0)]).is_some());
-    assert!(intervals("x", "", &metrics::known()[metrics::TOTAL], &rows(&["a"], &[1e300, -1e300]), None).is_some());
+    assert!(
+        intervals("x", "", &metrics::known()[metrics::TOTAL], &rows(&["a"], &[1e300, -1e300]), None)
+            .is_some()
+    );
 }

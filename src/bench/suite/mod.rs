@@ -92,7 +92,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let chosen = match chosen(&args.scenario) {
         Ok(chosen) => chosen,
         Err(unknown) => {
-            complain(&format!("error: no scenario or group is named '{unknown}': see lgr bench suite --list"));
+            complain(&format!(
+                "error: no scenario or group is named '{unknown}': see lgr bench suite --list"
+            ));
             return Ok(ExitCode::from(2));
         }
     };
@@ -110,7 +112,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut done = Vec::new();
     let mut show = Show::new(args.progress, total_runs(&wanted, &effort));
     for scenario in wanted.iter().copied() {
-        let Some(result) = measure_scenario(scenario, &effort, &environment, &cancel, &mut show)? else { break };
+        let Some(result) = measure_scenario(scenario, &effort, &environment, &cancel, &mut show)? else {
+            break;
+        };
         results::write(&dir, &result)?;
         show.scenario_done(&result);
         done.push(result);
@@ -133,7 +137,8 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>, &str> {
 }
 
 fn list(chosen: &[&Scenario], effort: &Effort) -> anyhow::Result<String> {
-    let mut table = Table::new(&["scenario", "group", "contenders", "runs each", "memory", "what"], &[2, 3, 4]);
+    let mut table =
+        Table::new(&["scenario", "group", "contenders", "runs each", "memory", "what"], &[2, 3, 4]);
     for scenario in chosen {
         let contenders = contenders(scenario, effort)?;
         let most = contenders.iter().map(|one| one.args.guest.touched_bytes()).max().unwrap_or(0);
@@ -265,7 +270,9 @@ fn finish(result: &mut ScenarioResult, scenario: &Scenario, contenders: &[Conten
     }
     let failed = result.contestants.iter().flat_map(|one| &one.samples).filter_map(|one| one.failed.as_ref());
     if let Some(reason) = failed.clone().next() {
-        result.notes.push(format!("{} runs failed and do not count; the first because: {reason}", failed.count()));
+        result
+            .notes
+            .push(format!("{} runs failed and do not count; the first because: {reason}", failed.count()));
     }
 }
 

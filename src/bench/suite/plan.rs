@@ -75,7 +75,8 @@ fn contender(scenario: &Scenario, variant: &Variant, effort: &Effort) -> anyhow:
     let name = if variant.name.is_empty() { size(memory_mib * MIB) } else { variant.name.to_owned() };
     let mut words = vec!["relocate".to_owned(), "--memory".to_owned(), format!("{memory_mib}M")];
     words.extend(ALWAYS.map(str::to_owned));
-    words.extend(scenario.words.split_whitespace().chain(variant.words.split_whitespace()).map(str::to_owned));
+    words
+        .extend(scenario.words.split_whitespace().chain(variant.words.split_whitespace()).map(str::to_owned));
     scale_option(&mut words, "--touched", effort);
     scale_option(&mut words, "--working-set", effort);
     let args = CommandLine::try_parse_from(&words)

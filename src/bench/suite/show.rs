@@ -67,7 +67,8 @@ impl Show {
 
     pub(super) fn run_done(&mut self, scenario: &str, contestant: &str, sample: &Sample) {
         self.done += 1;
-        let failure = sample.failed.as_ref().map(|reason| format!("{scenario}, {contestant}: failed: {reason}"));
+        let failure =
+            sample.failed.as_ref().map(|reason| format!("{scenario}, {contestant}: failed: {reason}"));
         match &self.how {
             How::Bar(bar) => {
                 bar.set_message(format!("{scenario}: {contestant}"));
@@ -88,7 +89,8 @@ impl Show {
     pub(super) fn scenario_done(&mut self, result: &ScenarioResult) {
         let seconds = self.began.elapsed().as_secs_f64();
         let (done, total) = (self.done, self.total);
-        let line = || format!("{:20} {seconds:5.1} s, run {done} of {total}: {}", result.scenario, line_of(result));
+        let line =
+            || format!("{:20} {seconds:5.1} s, run {done} of {total}: {}", result.scenario, line_of(result));
         match &self.how {
             How::Bar(bar) => bar.suspend(|| complain(&line())),
             How::Plain => complain(&line()),
@@ -106,7 +108,8 @@ impl Show {
 
 fn bar(total: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("{msg:44} [{bar:28}] {pos:>4} of {len} runs, {eta} to go") {
+    if let Ok(style) = ProgressStyle::with_template("{msg:44} [{bar:28}] {pos:>4} of {len} runs, {eta} to go")
+    {
         bar.set_style(style.progress_chars("=> "));
     }
     bar
@@ -144,7 +147,10 @@ pub(super) fn summary(done: &[ScenarioResult]) -> String {
                     let interval = summary.median.low.zip(summary.median.high);
                     row.push(summary.count.to_string());
                     row.push(show(summary.median.value));
-                    row.push(interval.map_or("-".to_owned(), |(low, high)| format!("{} .. {}", show(low), show(high))));
+                    row.push(
+                        interval
+                            .map_or("-".to_owned(), |(low, high)| format!("{} .. {}", show(low), show(high))),
+                    );
                     row.extend([show(summary.least), show(summary.most)]);
                 }
                 None => row.push("0".to_owned()),

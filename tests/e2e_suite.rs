@@ -203,6 +203,7 @@ fn bad_files_are_refused_by_name_and_line() {
 fn wrong_usage_is_told_before_anything_runs() {
     let trial = Trial::new();
     trial.run("bench suite --scenario nonsense").refused(2, &["nonsense", "--list"]);
+    trial.run("bench suite --scenario queues-unix").refused(2, &["--full"]);
     for words in [
         "bench suite --machine ../elsewhere",
         "bench suite --scale 0",

@@ -102,13 +102,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         print(&list(&chosen, &effort)?);
         return Ok(ExitCode::SUCCESS);
     }
+    let wanted: Vec<&Scenario> = chosen.into_iter().filter(|one| effort.runs(one) > 0).collect();
+    if wanted.is_empty() {
+        complain("error: what you named is measured with --full only");
+        return Ok(ExitCode::from(2));
+    }
     let environment = Environment { git_revision: results::git_revision(), ..Environment::probe() };
     let machine = args.machine.clone().unwrap_or_else(|| results::machine_name(&environment));
     let dir = args.out.join(machine);
     // Found out before the first measurement, not after the last.
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
     let cancel = cancel_on_ctrl_c()?;
-    let wanted: Vec<&Scenario> = chosen.into_iter().filter(|one| effort.runs(one) > 0).collect();
     let mut done = Vec::new();
     let mut show = Show::new(args.progress, total_runs(&wanted, &effort));
     for scenario in wanted.iter().copied() {

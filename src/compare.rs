@@ -107,17 +107,20 @@ pub fn compare(before: &[ScenarioResult], after: &[ScenarioResult]) -> Differenc
     }
     let tested = found.lines.iter().filter(|line| line.change != Change::TooFewSamples).count();
     found.expected_by_chance = tested as f64 * LEVEL;
-    found.warnings.dedup();
     found
 }
 
 fn compare_scenario(before: &ScenarioResult, after: &ScenarioResult, found: &mut Differences) {
     let (one, other) = (&before.environment, &after.environment);
     if (&one.cpu_model, one.cores, &one.kernel) != (&other.cpu_model, other.cores, &other.kernel) {
-        found.warnings.push(format!(
+        let warning = format!(
             "measured on different machines: {}, {} cores, Linux {}; and {}, {} cores, Linux {}",
             one.cpu_model, one.cores, one.kernel, other.cpu_model, other.cores, other.kernel
-        ));
+        );
+        // Every scenario of a folder says the same.
+        if !found.warnings.contains(&warning) {
+            found.warnings.push(warning);
+        }
     }
     for contestant in &before.contestants {
         let name = &contestant.name;

@@ -11,14 +11,12 @@ use crate::results::{Contestant, FolderError, PictureKind, ScenarioResult, Unit,
 /// The name of the page in a machine's folder.
 pub const FILE_NAME: &str = "README.md";
 
+/// Where the document on the method is, seen from a machine's folder in `bench-results`.
+const METHOD: &str = "../../docs/benchmarks.md";
+
 /// Metrics that have a column where they were measured, besides the main one.
-const COLUMNS: [(&str, &str); 5] = [
-    (THROUGHPUT, "rate"),
-    (TOTAL, "time"),
-    (QUIESCE, "stopped"),
-    (BLACKOUT, "blackout"),
-    (CPU, "processor"),
-];
+const COLUMNS: [(&str, &str); 5] =
+    [(THROUGHPUT, "rate"), (TOTAL, "time"), (QUIESCE, "stopped"), (BLACKOUT, "blackout"), (CPU, "processor")];
 
 /// Writes the page over all results that are in the folder.
 ///
@@ -27,14 +25,17 @@ const COLUMNS: [(&str, &str); 5] = [
 pub fn write(dir: &Path) -> Result<(), FolderError> {
     let results = read_folder(dir)?;
     let machine = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    crate::results::put(&dir.join(FILE_NAME), &markdown(&machine, &results))
+    // Results may lie anywhere; a link that leads nowhere helps nobody.
+    let method = dir.join(METHOD).exists().then_some(METHOD);
+    crate::results::put(&dir.join(FILE_NAME), &markdown(&machine, &results, method))
 }
 
-/// The page.
-pub fn markdown(machine: &str, results: &[ScenarioResult]) -> String {
+/// The page; `method` is where the document on the method is, seen from the page.
+pub fn markdown(machine: &str, results: &[ScenarioResult], method: Option<&str>) -> String {
     let mut page = format!("# Results on {}\n\n", plain(machine));
     page += "Every number is a median of the runs that count; in brackets is the interval it lies in. Each file of JSON \
-             holds every run, the command lines, and the machine. [How it is measured](../../docs/benchmarks.md).\n\n";
+             holds every run, the command lines, and the machine.";
+    page += &method.map_or("\n\n".to_owned(), |path| format!(" [How it is measured]({path}).\n\n"));
     let mut groups: BTreeMap<&str, Vec<&ScenarioResult>> = BTreeMap::new();
     let mut order = Vec::new();
     for result in results {
@@ -95,16 +96,19 @@ fn section(result: &ScenarioResult) -> String {
         environment.cores,
         plain(&environment.kernel),
         plain(&environment.lgr_version),
-        environment.git_revision.as_ref().map(|revision| format!(" ({})", plain(revision))).unwrap_or_default(),
+        environment
+            .git_revision
+            .as_ref()
+            .map(|revision| format!(" ({})", plain(revision)))
+            .unwrap_or_default(),
         result.scenario
     );
     text
 }
 
 fn contestants(result: &ScenarioResult) -> String {
-    let measured = |metric: &str| {
-        result.contestants.iter().any(|contestant| contestant.summary.contains_key(metric))
-    };
+    let measured =
+        |metric: &str| result.contestants.iter().any(|contestant| contestant.summary.contains_key(metric));
     let main = (result.main_metric.as_str(), "");
     let columns: Vec<(&str, &str)> = std::iter::once(main)
         .chain(COLUMNS.into_iter().filter(|(metric, _)| *metric != result.main_metric))
@@ -162,8 +166,8 @@ fn comparisons(result: &ScenarioResult) -> String {
         };
         let sign = if comparison.reference.is_some() { " ×" } else { "" };
         let interval = comparison.value.low.zip(comparison.value.high);
-        let interval =
-            interval.map_or("-".to_owned(), |(low, high)| format!("{} to {}", unit.show(low), unit.show(high)));
+        let interval = interval
+            .map_or("-".to_owned(), |(low, high)| format!("{} to {}", unit.show(low), unit.show(high)));
         let asked = comparison.limit.map_or("-".to_owned(), |limit| {
             format!("{} {}{sign}", pictures::asked(limit), unit.show(limit.bound()))
         });

@@ -16,8 +16,8 @@ const STYLE: &str = include_str!("page.css");
 pub fn html(report: &Report) -> String {
     let title = format!("Relocation of {}", report.guest);
     let mut page = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{}</title>\n\
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n<title>{}</title>\n\
          <style>\n{STYLE}{}</style>\n</head>\n<body>\n<main>\n",
         escaped(&title),
         pictures::style_sheet()
@@ -83,7 +83,8 @@ fn facts(report: &Report) -> String {
 }
 
 fn drawn(report: &Report) -> String {
-    let stop = report.quiesce.clone().map(|parts| vec![("guest stopped".to_owned(), parts)]).unwrap_or_default();
+    let stop =
+        report.quiesce.clone().map(|parts| vec![("guest stopped".to_owned(), parts)]).unwrap_or_default();
     let all: [Option<Picture>; 3] = [
         pictures::passes("Passes", &report.passes),
         pictures::queues("Queues of the source", &report.timeline, &report.passes),
@@ -114,12 +115,18 @@ fn pass_table(passes: &[PassReport]) -> String {
 }
 
 fn tick_table(report: &Report) -> String {
-    let ticks = [("before", &report.ticks.before), ("during", &report.ticks.during), ("after", &report.ticks.after)];
+    let ticks =
+        [("before", &report.ticks.before), ("during", &report.ticks.during), ("after", &report.ticks.after)];
     let row = |(name, ticks): (&str, &Option<TickPercentiles>)| {
         let ticks = ticks.as_ref()?;
         let show = |us: f64| Unit::Ms.show(us / 1e3);
         let cells = [ticks.p50_us, ticks.p90_us, ticks.p99_us, ticks.p99_9_us, ticks.max_us].map(show);
-        Some(std::iter::once(name.to_owned()).chain([ticks.count.to_string()]).chain(cells).collect::<Vec<_>>())
+        Some(
+            std::iter::once(name.to_owned())
+                .chain([ticks.count.to_string()])
+                .chain(cells)
+                .collect::<Vec<_>>(),
+        )
     };
     let rows: Vec<_> = ticks.into_iter().filter_map(row).collect();
     if rows.is_empty() {
@@ -134,7 +141,8 @@ fn table(title: &str, headings: &[&str], rows: impl Iterator<Item = Vec<String>>
         cells.map(|cell| format!("<{tag}>{}</{tag}>", escaped(&cell))).collect()
     };
     let head = cells("th", &mut headings.iter().map(|heading| (*heading).to_owned()));
-    let mut text = format!("<h2>{title}</h2>\n<div class=\"table\"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n");
+    let mut text =
+        format!("<h2>{title}</h2>\n<div class=\"table\"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n");
     for row in rows {
         let _ = writeln!(text, "<tr>{}</tr>", cells("td", &mut row.into_iter()));
     }
@@ -190,7 +198,9 @@ fn options(report: &Report) -> String {
 
 fn pairs(title: &str, rows: impl Iterator<Item = (String, String)>) -> String {
     let rows: String = rows
-        .map(|(name, value)| format!("<tr><th scope=\"row\">{}</th><td>{}</td></tr>\n", escaped(&name), escaped(&value)))
+        .map(|(name, value)| {
+            format!("<tr><th scope=\"row\">{}</th><td>{}</td></tr>\n", escaped(&name), escaped(&value))
+        })
         .collect();
     if rows.is_empty() {
         return String::new();

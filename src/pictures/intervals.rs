@@ -19,7 +19,13 @@ const VALUE_ROOM: f64 = 86.0;
 
 /// A bar to each row's median, its interval, every sample as a dot, and the limit if there is one. `None` without
 /// samples.
-pub fn intervals(title: &str, subtitle: &str, metric: &Metric, rows: &[Row], limit: Option<Limit>) -> Option<Picture> {
+pub fn intervals(
+    title: &str,
+    subtitle: &str,
+    metric: &Metric,
+    rows: &[Row],
+    limit: Option<Limit>,
+) -> Option<Picture> {
     let rows: Vec<(&Row, Summary)> =
         rows.iter().filter_map(|row| Some((row, Summary::of(&row.values)?))).collect();
     if rows.is_empty() {
@@ -38,7 +44,13 @@ pub fn intervals(title: &str, subtitle: &str, metric: &Metric, rows: &[Row], lim
     }
     for (number, (row, summary)) in rows.iter().enumerate() {
         let y = TOP + 14.0 + ROW * (number as f64 + 0.5);
-        canvas.text(left - 12.0, y + 4.0, Anchor::End, "lgr-text", &fitted(&row.name, left - 12.0 - MARGIN, TEXT));
+        canvas.text(
+            left - 12.0,
+            y + 4.0,
+            Anchor::End,
+            "lgr-text",
+            &fitted(&row.name, left - 12.0 - MARGIN, TEXT),
+        );
         draw_row(&mut canvas, &scale, y, row, summary, &series(0));
         let shown = metric.unit.show(summary.median.value);
         canvas.text(WIDTH - MARGIN, y + 4.0, Anchor::End, "lgr-text lgr-strong", &shown);

@@ -12,13 +12,18 @@ const ROW: f64 = 38.0;
 const VALUE_ROOM: f64 = 170.0;
 
 /// Each comparison that has a limit; `None` if none has.
-pub fn limits(title: &str, comparisons: &[Comparison], metrics: &BTreeMap<String, Metric>) -> Option<Picture> {
+pub fn limits(
+    title: &str,
+    comparisons: &[Comparison],
+    metrics: &BTreeMap<String, Metric>,
+) -> Option<Picture> {
     let rows: Vec<(&Comparison, Limit)> =
         comparisons.iter().filter_map(|comparison| Some((comparison, comparison.limit?))).collect();
     if rows.is_empty() {
         return None;
     }
-    let subtitle = "how many times better than the limit: the median with its interval; right of the line is kept";
+    let subtitle =
+        "how many times better than the limit: the median with its interval; right of the line is kept";
     let mut canvas = Canvas::new(title, subtitle);
     let left = name_room(rows.iter().map(|(comparison, _)| comparison.name.as_str()));
     let (right, bottom) = (WIDTH - MARGIN - VALUE_ROOM, TOP + 10.0 + ROW * rows.len() as f64);
@@ -70,7 +75,13 @@ fn draw_row(canvas: &mut Canvas, scale: &Scale, y: f64, comparison: &Comparison,
     let verdict = comparison.verdict.map_or("", Verdict::name);
     let unsure = if comparison.clear == Some(false) { ", not clear" } else { "" };
     let x = WIDTH - MARGIN;
-    canvas.text(x, y - 2.0, Anchor::End, &format!("{class} lgr-strong"), &format!("{shown}  {verdict}{unsure}"));
+    canvas.text(
+        x,
+        y - 2.0,
+        Anchor::End,
+        &format!("{class} lgr-strong"),
+        &format!("{shown}  {verdict}{unsure}"),
+    );
     let wanted = format!("asked: {} {}{sign}", asked(limit), unit.show(limit.bound()));
     canvas.text(x, y + 13.0, Anchor::End, "lgr-quiet lgr-small", &wanted);
 }

@@ -25,6 +25,8 @@ mod passes;
 mod queues;
 mod quiesce;
 mod scale;
+#[cfg(test)]
+mod tests;
 
 pub use canvas::Picture;
 pub(crate) use canvas::style_sheet;

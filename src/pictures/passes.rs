@@ -33,7 +33,8 @@ pub fn passes(title: &str, passes: &[PassReport]) -> Option<Picture> {
 
 /// Memory in each pass of several runs, a line for each. `None` without passes.
 pub fn convergence(title: &str, runs: &[(&str, &[PassReport])]) -> Option<Picture> {
-    let subtitle = "guest memory sent in each pass; hollow: nothing was left; the last two are over the stopped guest";
+    let subtitle =
+        "guest memory sent in each pass; hollow: nothing was left; the last two are over the stopped guest";
     let runs: Vec<_> = runs.iter().filter(|(_, passes)| !passes.is_empty()).take(RUNS_MAX).collect();
     let all: Vec<&[PassReport]> = runs.iter().map(|(_, passes)| *passes).collect();
     let mut frame = Frame::begin(title, subtitle, &all)?;

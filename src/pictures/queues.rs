@@ -100,7 +100,8 @@ fn mark_passes(canvas: &mut Canvas, time: &Scale, passes: &[PassReport], (end_ms
     for pass in passes {
         let Some(began_ms) = pass.began_ms.filter(|ms| (0.0..=end_ms).contains(ms)) else { continue };
         let x = time.at(began_ms);
-        let label = if free_from == f64::NEG_INFINITY { "pass 1".to_owned() } else { pass.number.to_string() };
+        let label =
+            if free_from == f64::NEG_INFINITY { "pass 1".to_owned() } else { pass.number.to_string() };
         if x >= free_from {
             canvas.line((x, TOP), (x, bottom), "lgr-axis lgr-dash");
             canvas.text(x + 3.0, TOP + TOTAL_HEIGHT + 16.0, Anchor::Start, "lgr-quiet lgr-small", &label);

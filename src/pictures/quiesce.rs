@@ -37,7 +37,8 @@ pub fn quiesce(title: &str, rows: &[(String, QuiesceParts)]) -> Option<Picture> 
     let names = rows[0].1.named_ms().map(|(name, _)| name);
     let entry = |(number, name): (usize, &str)| {
         let longest = rows.iter().map(|(_, parts)| parts.named_ms()[number].1).fold(0.0, f64::max);
-        let shown = if rows.len() == 1 { format!("{name} {}", Unit::Ms.show(longest)) } else { name.to_owned() };
+        let shown =
+            if rows.len() == 1 { format!("{name} {}", Unit::Ms.show(longest)) } else { name.to_owned() };
         (longest > 0.0).then(|| (series(number), shown))
     };
     let entries: Vec<_> = names.into_iter().enumerate().filter_map(entry).collect();

@@ -45,7 +45,10 @@ impl Scale {
         let base = scale_of(unit, high);
         let step = round_step((high - low) / base / count.max(1) as f64) * base;
         let first = (low / step).ceil();
-        (0..=2 * count.max(1)).map(|n| (first + n as f64) * step).take_while(|tick| *tick <= high * 1.000_001).collect()
+        (0..=2 * count.max(1))
+            .map(|n| (first + n as f64) * step)
+            .take_while(|tick| *tick <= high * 1.000_001)
+            .collect()
     }
 
     fn log_ticks(&self, unit: Unit, count: usize) -> Vec<f64> {

@@ -95,14 +95,12 @@ impl Comparison {
                 (statistics::ratio_of_medians(&own, &other)?, statistics::mann_whitney(&own, &other))
             }
         };
-        let verdict = limit.map(|limit| {
-            if limit.is_kept_by(value.value) { Verdict::Pass } else { Verdict::Fail }
-        });
+        let verdict =
+            limit.map(|limit| if limit.is_kept_by(value.value) { Verdict::Pass } else { Verdict::Fail });
         let clear = limit.map(|limit| {
             let ends = [value.low, value.high];
-            ends.iter().all(|end| {
-                end.is_some_and(|end| limit.is_kept_by(end) == (verdict == Some(Verdict::Pass)))
-            })
+            ends.iter()
+                .all(|end| end.is_some_and(|end| limit.is_kept_by(end) == (verdict == Some(Verdict::Pass))))
         });
         Some(Self {
             name: name.to_owned(),

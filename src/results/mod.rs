@@ -202,9 +202,7 @@ impl RunShape {
 }
 
 /// A kind of picture of a scenario.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PictureKind {
     /// The main metric: every sample, median and interval of each contestant.

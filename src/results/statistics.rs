@@ -140,9 +140,37 @@ pub fn ratio_of_medians(values: &[f64], others: &[f64]) -> Option<Estimate> {
         .filter(|ratio| ratio.is_finite())
         .collect();
     let ratios = sorted(&ratios);
-    let at = |quantile: f64| ratios.get(((ratios.len().max(1) - 1) as f64 * quantile).round() as usize).copied();
+    let at =
+        |quantile: f64| ratios.get(((ratios.len().max(1) - 1) as f64 * quantile).round() as usize).copied();
     let tail = (1.0 - CONFIDENCE) / 2.0;
     Some(Estimate { value, low: at(tail), high: at(1.0 - tail), confidence: Some(CONFIDENCE) })
+}
+
+/// A straight line.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Line {
+    /// Its value at zero.
+    pub at_zero: f64,
+    /// How much it rises per unit.
+    pub slope: f64,
+    /// How much of the points' variance it explains, from 0 to 1.
+    pub r_squared: f64,
+}
+
+/// The line of least squares through points; `None` of fewer than three, or if they stand above one another.
+pub fn line_through(points: &[(f64, f64)]) -> Option<Line> {
+    if points.len() < 3 {
+        return None;
+    }
+    let count = points.len() as f64;
+    let mean = |pick: fn(&(f64, f64)) -> f64| points.iter().map(pick).sum::<f64>() / count;
+    let (mean_x, mean_y) = (mean(|point| point.0), mean(|point| point.1));
+    let sum =
+        |of: &dyn Fn(f64, f64) -> f64| points.iter().map(|(x, y)| of(x - mean_x, y - mean_y)).sum::<f64>();
+    let (xx, xy, yy) = (sum(&|x, _| x * x), sum(&|x, y| x * y), sum(&|_, y| y * y));
+    let slope = xy / xx;
+    let r_squared = if yy > 0.0 { xy * xy / (xx * yy) } else { 1.0 };
+    (xx > 0.0).then_some(Line { at_zero: mean_y - slope * mean_x, slope, r_squared })
 }
 
 /// The two-sided p of the Mann-Whitney U test; `None` when a side is empty.
@@ -198,8 +226,12 @@ fn exact_p(ranks: &[usize], chosen: usize, rank_sum: usize) -> f64 {
     let distance = |sum: usize| (sum * ranks.len()).abs_diff(total * chosen);
     let found = distance(rank_sum);
     let all: f64 = ways[chosen].iter().sum();
-    let as_far: f64 =
-        ways[chosen].iter().enumerate().filter(|(sum, _)| distance(*sum) >= found).map(|(_, ways)| ways).sum();
+    let as_far: f64 = ways[chosen]
+        .iter()
+        .enumerate()
+        .filter(|(sum, _)| distance(*sum) >= found)
+        .map(|(_, ways)| ways)
+        .sum();
     (as_far / all).min(1.0)
 }
 
@@ -207,7 +239,8 @@ fn exact_p(ranks: &[usize], chosen: usize, rank_sum: usize) -> f64 {
 fn normal_p(ranks: &[usize], chosen: usize, rank_sum: usize) -> f64 {
     let (count, chosen) = (ranks.len() as f64, chosen as f64);
     let mean = ranks.iter().sum::<usize>() as f64 / count;
-    let variance_of_ranks = ranks.iter().map(|rank| (*rank as f64 - mean).powi(2)).sum::<f64>() / (count - 1.0);
+    let variance_of_ranks =
+        ranks.iter().map(|rank| (*rank as f64 - mean).powi(2)).sum::<f64>() / (count - 1.0);
     let variance = chosen * (count - chosen) / count * variance_of_ranks;
     if variance <= 0.0 {
         return 1.0;
@@ -220,8 +253,9 @@ fn normal_p(ranks: &[usize], chosen: usize, rank_sum: usize) -> f64 {
 fn two_sided_tail(z: f64) -> f64 {
     let x = z / std::f64::consts::SQRT_2;
     let t = 1.0 / (1.0 + 0.327_591_1 * x);
-    let polynomial =
-        t * (0.254_829_592 + t * (-0.284_496_736 + t * (1.421_413_741 + t * (-1.453_152_027 + t * 1.061_405_429))));
+    let polynomial = t
+        * (0.254_829_592
+            + t * (-0.284_496_736 + t * (1.421_413_741 + t * (-1.453_152_027 + t * 1.061_405_429))));
     (polynomial * (-x * x).exp()).clamp(0.0, 1.0)
 }
 
@@ -275,6 +309,14 @@ mod tests {
         let sum = ranks.iter().zip(&all).filter(|(_, (_, own))| *own).map(|(rank, _)| rank).sum();
         let near = normal_p(&ranks, values.len(), sum);
         assert!((exact - near).abs() < 0.003, "{exact} {near}");
+    }
+
+    #[test]
+    fn a_line_goes_through_points_on_a_line() {
+        let line = line_through(&[(1.0, 5.0), (2.0, 7.0), (4.0, 11.0)]).expect("three points");
+        assert!((line.at_zero - 3.0).abs() < 1e-9 && (line.slope - 2.0).abs() < 1e-9);
+        assert!((line.r_squared - 1.0).abs() < 1e-9);
+        assert_eq!(line_through(&[(1.0, 1.0), (1.0, 2.0), (1.0, 3.0)]), None);
     }
 
     #[test]

@@ -31,7 +31,7 @@ mod tsc;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use clap::Parser;
@@ -78,11 +78,13 @@ pub(crate) fn run(
     child::watch_for_ctrl_c()?;
     writeln!(out, "{}", qemu.version)?;
     let dir = folder(&options);
-    let whole: f64 = scenarios.iter().map(|scenario| scenario.minutes).sum();
+    let end = Instant::now() + Duration::from_secs_f64(options.minutes * 60.0);
+    let mut minutes_left: f64 = scenarios.iter().map(|scenario| scenario.minutes).sum();
     for scenario in &scenarios {
-        let share_s = options.minutes * 60.0 * scenario.minutes / whole;
-        // A few scenarios alone do not need all the minutes.
-        let time = Duration::from_secs_f64(share_s.min(scenario.minutes * 60.0 * f64::from(options.runs) / 10.0));
+        // What one scenario leaves, those after it have.
+        let left = end.saturating_duration_since(Instant::now());
+        let time = left.mul_f64((scenario.minutes / minutes_left).min(1.0));
+        minutes_left -= scenario.minutes;
         let runs = if options.quick { options.runs.min(QUICK_RUNS) } else { options.runs };
         let mut tell = |line: &str| {
             // A terminal that is gone is no reason to stop measuring.

@@ -48,10 +48,8 @@ fn the_guest_is_a_boot_sector_with_its_parameters_behind_it() {
     let disk = parameters.disk();
     assert_eq!(disk[..assemble().bytes.len()], assemble().bytes);
     assert_eq!(disk[510..512], [0x55, 0xAA]);
-    let words: Vec<u64> = disk[512..512 + 88]
-        .chunks(8)
-        .map(|word| u64::from_le_bytes(word.try_into().unwrap()))
-        .collect();
+    let words: Vec<u64> =
+        disk[512..512 + 88].chunks(8).map(|word| u64::from_le_bytes(word.try_into().unwrap())).collect();
     // 2 MiB to 2 GiB below, the other 3 GiB from 4 GiB on.
     assert_eq!(words[..4], [2 << 20, 2 << 30, 4 << 30, 7 << 30]);
     assert_eq!(words[7], (2 << 30) - (256 << 20), "the working set ends where low memory ends");

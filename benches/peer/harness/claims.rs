@@ -28,6 +28,7 @@ fn best(result: &ScenarioResult, names: &[&'static str], metric: &str) -> Option
     let higher = result.metrics.get(metric)?.better == Better::Higher;
     let value = |name: &str| median(&result.contestant(name)?.values(metric));
     let with_values = names.iter().filter_map(|name| Some((*name, value(name)?)));
-    let order = |a: &(&str, f64), b: &(&str, f64)| if higher { a.1.total_cmp(&b.1) } else { b.1.total_cmp(&a.1) };
+    let order =
+        |a: &(&str, f64), b: &(&str, f64)| if higher { a.1.total_cmp(&b.1) } else { b.1.total_cmp(&a.1) };
     with_values.max_by(order).map(|(name, _)| name)
 }

@@ -164,7 +164,7 @@ fn take_turns(
     let count = runners.len();
     for turn in 0..count {
         child::check()?;
-        let place = if round % 2 == 0 { turn } else { count - 1 - turn };
+        let place = if round.is_multiple_of(2) { turn } else { count - 1 - turn };
         let run = round * count as u32 + turn as u32 + 1;
         let runner = &mut runners[place];
         let figures = match (runner.kind, guest.as_deref_mut()) {

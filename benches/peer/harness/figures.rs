@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use lgr::results::metrics::{ACHIEVED, BLACKOUT, CPU, PASSES, THROUGHPUT, TOTAL, WIRE_RATE, known, of_report};
+use lgr::results::metrics::{
+    ACHIEVED, BLACKOUT, CPU, PASSES, THROUGHPUT, TOTAL, WIRE_RATE, known, of_report,
+};
 use lgr::results::{Better, Metric, Unit};
 use lgr_engine::report::{Report, RunsOn};
 
@@ -47,9 +49,8 @@ pub(crate) fn explained() -> BTreeMap<String, Metric> {
         (LINEAR, "R² of a straight line over touched memory", Unit::Ratio, Better::Higher),
         (GROWTH, "exponent of growth with touched memory", Unit::Ratio, Better::Lower),
     ];
-    let own = rows.map(|(name, what, unit, better)| {
-        (name.to_owned(), Metric { what: what.to_owned(), unit, better })
-    });
+    let own = rows
+        .map(|(name, what, unit, better)| (name.to_owned(), Metric { what: what.to_owned(), unit, better }));
     known().into_iter().chain(own).collect()
 }
 
@@ -73,12 +74,9 @@ pub(crate) fn of_lgr(report: &Report, load: &Load) -> BTreeMap<String, f64> {
 pub(crate) fn of_qemu(outcome: &Outcome, load: &Load) -> BTreeMap<String, f64> {
     let figures = match outcome {
         Outcome::Moved(migration) => of_migration(migration, load),
-        Outcome::NotConverged { after_s, passes, remaining_bytes } => vec![
-            (ENDED, 0.0),
-            (CANCELLED, after_s * 1e3),
-            (PASSES, *passes),
-            (REMAINING, *remaining_bytes),
-        ],
+        Outcome::NotConverged { after_s, passes, remaining_bytes } => {
+            vec![(ENDED, 0.0), (CANCELLED, after_s * 1e3), (PASSES, *passes), (REMAINING, *remaining_bytes)]
+        }
     };
     figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

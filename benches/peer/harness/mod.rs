@@ -113,8 +113,7 @@ fn selected(all: Vec<Scenario>, names: &[String]) -> anyhow::Result<Vec<Scenario
         let known = all.iter().any(|scenario| matches(scenario, name));
         ensure!(known, "no scenario is named {name}; --list shows them");
     }
-    let wanted =
-        |scenario: &Scenario| names.is_empty() || names.iter().any(|name| matches(scenario, name));
+    let wanted = |scenario: &Scenario| names.is_empty() || names.iter().any(|name| matches(scenario, name));
     Ok(all.into_iter().filter(wanted).collect())
 }
 

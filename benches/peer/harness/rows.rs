@@ -15,8 +15,7 @@ pub(crate) const FRESH: &str = "bulk into fresh memory";
 pub(crate) const NEVER_TOUCHED: &str = "never-touched 16 GiB";
 pub(crate) const SPARSE: &str = "64 GiB with 1 GiB touched";
 pub(crate) const BLACKOUT: &str = "blackout, 500 MB/s over 256 MiB and over 1 GiB, TCP";
-pub(crate) const NOT_CONVERGING: &str =
-    "a load QEMU cannot converge (2 GB/s over 1 GiB, single stream)";
+pub(crate) const NOT_CONVERGING: &str = "a load QEMU cannot converge (2 GB/s over 1 GiB, single stream)";
 pub(crate) const CPU: &str = "CPU seconds per GiB, both sides";
 pub(crate) const SLOWDOWN: &str = "guest slowdown during passes (ticks achieved / intended)";
 pub(crate) const ZSTD: &str = "zstd at a paced 1 Gb/s, realistic content";
@@ -33,10 +32,7 @@ pub(crate) const ROWS: [Row; 14] = [
     Row { scenario: FRESH, parts: &["≥ 1.2 × the best QEMU"] },
     Row { scenario: NEVER_TOUCHED, parts: &["≥ 50 × QEMU"] },
     Row { scenario: SPARSE, parts: &["≥ 5 × QEMU"] },
-    Row {
-        scenario: BLACKOUT,
-        parts: &["≤ 0.5 × QEMU's at its 20 ms limit", "and total time not longer"],
-    },
+    Row { scenario: BLACKOUT, parts: &["≤ 0.5 × QEMU's at its 20 ms limit", "and total time not longer"] },
     Row { scenario: NOT_CONVERGING, parts: &["ends by itself with a stated reason", "within MAXQUIESCE"] },
     Row { scenario: CPU, parts: &["≤ QEMU's"] },
     Row { scenario: SLOWDOWN, parts: &["≥ 0.9 at 500 MB/s"] },

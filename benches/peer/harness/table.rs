@@ -121,7 +121,13 @@ fn bulk(scale: Scale) -> Scenario {
                 Test::Against(&["streaming-copy"], AtLeast(0.70)),
             ),
             claim(rows::CPU, "≤ QEMU's", &["lgr-tcp"], CPU, Test::Against(&["qemu-tcp"], AtMost(1.0))),
-            claim(rows::CPU, "≤ QEMU's, unix", &["lgr-unix"], CPU, Test::Against(&["qemu-unix"], AtMost(1.0))),
+            claim(
+                rows::CPU,
+                "≤ QEMU's, unix",
+                &["lgr-unix"],
+                CPU,
+                Test::Against(&["qemu-unix"], AtMost(1.0)),
+            ),
             claim(rows::CPU, "≤ QEMU's, shm", &["lgr-shm"], CPU, Test::Against(BOTH_QEMU, AtMost(1.0))),
         ],
         minutes: 6.5,
@@ -163,10 +169,7 @@ fn never_touched(scale: Scale) -> Scenario {
         what: "an idle guest of 16 GiB that has touched nothing",
         main: RATE,
         load: Load { touched_bytes: 0, prefaulted: false, ..idle(scale.of(16 * GIB)) },
-        contenders: vec![
-            lgr("lgr-tcp", "--medium tcp"),
-            qemu("qemu-tcp", Space::without_memfd(start)),
-        ],
+        contenders: vec![lgr("lgr-tcp", "--medium tcp"), qemu("qemu-tcp", Space::without_memfd(start))],
         claims: vec![claim(
             rows::NEVER_TOUCHED,
             "≥ 50 × QEMU",
@@ -186,10 +189,7 @@ fn sparse(scale: Scale) -> Scenario {
         what: "an idle guest of 64 GiB that has touched 1 GiB, with random pages",
         main: RATE,
         load: Load { touched_bytes: scale.of(GIB), prefaulted: false, ..idle(scale.of(64 * GIB)) },
-        contenders: vec![
-            lgr("lgr-tcp", "--medium tcp"),
-            qemu("qemu-tcp", Space::without_memfd(start)),
-        ],
+        contenders: vec![lgr("lgr-tcp", "--medium tcp"), qemu("qemu-tcp", Space::without_memfd(start))],
         claims: vec![claim(
             rows::SPARSE,
             "≥ 5 × QEMU",
@@ -202,12 +202,7 @@ fn sparse(scale: Scale) -> Scenario {
     }
 }
 
-fn blackout(
-    scale: Scale,
-    name: &'static str,
-    what: &'static str,
-    working_set_bytes: u64,
-) -> Scenario {
+fn blackout(scale: Scale, name: &'static str, what: &'static str, working_set_bytes: u64) -> Scenario {
     use Limit::{AtLeast, AtMost};
     let ours = &["lgr-tcp"];
     let against = |limit| Test::Against(&["qemu-20ms"], limit);
@@ -232,34 +227,10 @@ fn blackout(
             qemu("qemu-300ms", Space::fixed(Setting::START)),
         ],
         claims: vec![
-            claim(
-                rows::BLACKOUT,
-                "≤ 0.5 × QEMU's at its 20 ms limit",
-                ours,
-                BLACKOUT,
-                against(AtMost(0.5)),
-            ),
-            claim(
-                rows::BLACKOUT,
-                "and total time not longer",
-                ours,
-                MOVE,
-                against(AtMost(1.0)),
-            ),
-            claim(
-                rows::BLACKOUT,
-                "dirtied no less than QEMU's guest",
-                ours,
-                DIRTIED,
-                against(AtLeast(0.95)),
-            ),
-            claim(
-                rows::SLOWDOWN,
-                "≥ 0.9 at 500 MB/s",
-                ours,
-                ACHIEVED,
-                Test::Alone(AtLeast(0.9)),
-            ),
+            claim(rows::BLACKOUT, "≤ 0.5 × QEMU's at its 20 ms limit", ours, BLACKOUT, against(AtMost(0.5))),
+            claim(rows::BLACKOUT, "and total time not longer", ours, MOVE, against(AtMost(1.0))),
+            claim(rows::BLACKOUT, "dirtied no less than QEMU's guest", ours, DIRTIED, against(AtLeast(0.95))),
+            claim(rows::SLOWDOWN, "≥ 0.9 at 500 MB/s", ours, ACHIEVED, Test::Alone(AtLeast(0.9))),
         ],
         minutes: 3.0,
         runs_max: u32::MAX,

@@ -46,7 +46,11 @@ pub(crate) struct Migration {
 pub(crate) enum Outcome {
     Moved(Migration),
     /// Cancelled after so many seconds and passes, with so much still to send.
-    NotConverged { after_s: f64, passes: f64, remaining_bytes: f64 },
+    NotConverged {
+        after_s: f64,
+        passes: f64,
+        remaining_bytes: f64,
+    },
 }
 
 impl Guest {
@@ -120,12 +124,7 @@ impl Guest {
         Ok(outcome)
     }
 
-    fn run(
-        &mut self,
-        destination: &mut Machine,
-        address: &str,
-        limit: Duration,
-    ) -> anyhow::Result<Outcome> {
+    fn run(&mut self, destination: &mut Machine, address: &str, limit: Duration) -> anyhow::Result<Outcome> {
         let source = &mut self.machine;
         let cpu_before = [cpu::seconds(source.id())?, cpu::seconds(destination.id())?];
         let written_before = source.status()?.bytes_written();

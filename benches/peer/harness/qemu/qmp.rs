@@ -51,7 +51,10 @@ pub(crate) struct Qmp {
 
 impl Qmp {
     /// Connects to the socket, which need not be there yet; `alive` says whether it may still come.
-    pub(crate) fn connect(path: &Path, mut alive: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<Self> {
+    pub(crate) fn connect(
+        path: &Path,
+        mut alive: impl FnMut() -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
         let started = Instant::now();
         let stream = loop {
             check()?;

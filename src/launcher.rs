@@ -27,14 +27,15 @@ const SECOND_PATIENCE: Duration = Duration::from_secs(120);
 /// Runs as many relocations as asked for.
 pub(crate) fn run(args: &RelocateArgs, cancel: &Cancel, observer: &dyn Observer) -> anyhow::Result<ExitCode> {
     check_memory(args, 2)?;
+    let words: Vec<String> = std::env::args().skip(1).collect();
     if args.runs == 1 {
-        let report = relocate_once(args, cancel, observer)?;
+        let report = relocate_once(args, &words, cancel, observer)?;
         deliver(&report, args, observer)?;
         return Ok(exit_code(&report));
     }
     let mut reports = Vec::new();
     for number in 1..=args.runs {
-        let report = relocate_once(args, cancel, observer)?;
+        let report = relocate_once(args, &words, cancel, observer)?;
         progress::complain(&summary::line(number, &report));
         reports.push(report);
         if cancel.is_requested() {
@@ -56,7 +57,17 @@ enum News {
     Ended(Side),
 }
 
-fn relocate_once(args: &RelocateArgs, cancel: &Cancel, observer: &dyn Observer) -> anyhow::Result<Report> {
+/// Relocates a guest between two members started for it. `words` are those that `args` was read from, `relocate`
+/// first; what they say of runs, output and progress does not count.
+///
+/// # Errors
+/// A member did not start, or both ended without a report.
+pub(crate) fn relocate_once(
+    args: &RelocateArgs,
+    words: &[String],
+    cancel: &Cancel,
+    observer: &dyn Observer,
+) -> anyhow::Result<Report> {
     let room = Room::new()?;
     let (news, inbox) = channel();
     let mut destination = Member::start(Side::Destination, &destination_args(args, room.path()), &news)?;
@@ -64,7 +75,7 @@ fn relocate_once(args: &RelocateArgs, cancel: &Cancel, observer: &dyn Observer) 
     let Some(address) = waiting.until_listening()? else {
         bail!("the destination did not start: {}", destination.last_words());
     };
-    let mut source = Member::start(Side::Source, &source_args(&address, room.path()), &news)?;
+    let mut source = Member::start(Side::Source, &source_args(words, &address, room.path()), &news)?;
     waiting.until_ended(&mut source, &mut destination);
     let reports = waiting.reports;
     let (source_end, destination_end) = (source.wait(), destination.wait());
@@ -174,9 +185,9 @@ fn destination_args(args: &RelocateArgs, room: &Path) -> Vec<String> {
     words
 }
 
-/// The words this process was called with, sent to the member that listens at `address`.
-fn source_args(address: &str, room: &Path) -> Vec<String> {
-    let mut words: Vec<String> = std::env::args().skip(1).collect();
+/// The words of the relocation, sent to the member that listens at `address`.
+fn source_args(words: &[String], address: &str, room: &Path) -> Vec<String> {
+    let mut words = words.to_vec();
     for (option, takes_value) in [("--runs", true), ("--json", true), ("--medium", true), ("--volume", true)]
     {
         drop_option(&mut words, option, takes_value);

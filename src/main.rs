@@ -23,6 +23,8 @@ mod progress;
 mod receive;
 mod refusals;
 mod relocate;
+mod report;
+mod schema;
 mod security;
 mod signals;
 mod simulate;
@@ -49,9 +51,11 @@ enum Command {
     Relocate(Box<relocate::RelocateArgs>),
     /// Wait for a guest, take it, run it and check it
     Receive(receive::ReceiveArgs),
+    /// Draw one relocation's report as a page of HTML
+    Report(report::ReportArgs),
     /// Show what this machine offers a relocation, and what is used in place of what is missing
     Doctor(doctor::Args),
-    /// Measure the limits of this machine: its memory, and raw bytes through a medium
+    /// Measure this machine: its limits, and relocations of many kinds; compare results
     #[command(subcommand)]
     Bench(bench::Command),
     /// Answer, in virtual time, what hardware that is not here would do
@@ -82,14 +86,15 @@ enum Command {
     /// Make, show or unlock the persistent data record of a cluster
     #[command(subcommand)]
     Formssi(formssi::Command),
-    /// Print the JSON schema of a relocation report
-    Schema,
+    /// Print the JSON schema of a relocation report, or of a benchmark's result
+    Schema(schema::SchemaArgs),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Relocate(args) => relocate::run(&args),
         Command::Receive(args) => receive::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(command) => bench::run(&command),
         Command::Simulate(command) => simulate::run(&command),
@@ -104,10 +109,7 @@ fn main() -> ExitCode {
         Command::Diskmap(args) => diskmap::run(&args),
         Command::Cpfmtxa(args) => cpfmtxa::run(&args),
         Command::Formssi(command) => formssi::run(&command),
-        Command::Schema => {
-            progress::print(&format!("{:#}\n", lgr_engine::report::Report::json_schema()));
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Schema(args) => schema::run(&args),
     };
     outcome.unwrap_or_else(|error| {
         progress::complain(&format!("lgr: {}", in_words(&error)));

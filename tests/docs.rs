@@ -42,6 +42,18 @@ fn every_field_and_word_of_the_report_is_explained() {
 }
 
 #[test]
+fn every_field_and_word_of_a_result_is_explained() {
+    // A run's passes, stop and queues are a report's.
+    let text = document("docs/benchmarks.md") + &document("docs/report.md");
+    let mut names = BTreeSet::new();
+    names_in(&lgr::results::ScenarioResult::json_schema(), &mut names);
+    names.extend(lgr::results::metrics::known().into_keys());
+    assert!(names.len() > 60, "the schema has more names than these: {names:?}");
+    let missing: Vec<_> = names.iter().filter(|name| !text.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "docs/benchmarks.md does not explain {missing:?}");
+}
+
+#[test]
 fn every_fault_in_the_documents_is_one() {
     let text = document("docs/faults.md") + &document("README.md");
     let faults: Vec<&str> = text
@@ -78,6 +90,7 @@ fn every_relative_link_leads_to_a_file() {
         "README.md",
         "CHANGELOG.md",
         "CONTRIBUTING.md",
+        "docs/benchmarks.md",
         "docs/report.md",
         "docs/protocol.md",
         "docs/faults.md",

@@ -154,6 +154,21 @@ pub enum ReportError {
     },
 }
 
+/// The one field that all versions of the schema have.
+#[derive(Deserialize)]
+struct Versioned {
+    schema_version: u64,
+}
+
+impl Versioned {
+    fn check(&self) -> Result<(), ReportError> {
+        if self.schema_version == u64::from(SCHEMA_VERSION) {
+            return Ok(());
+        }
+        Err(ReportError::UnknownVersion { found: self.schema_version })
+    }
+}
+
 impl Report {
     /// A report of `side` with the names and the end, and everything else not known yet.
     pub fn new(
@@ -237,13 +252,17 @@ impl Report {
     /// The text is not a report, or one with another schema version.
     pub fn from_json(text: &str) -> Result<Self, ReportError> {
         // The version is looked at first: a later schema may lack fields this one needs.
-        #[derive(Deserialize)]
-        struct Versioned {
-            schema_version: u64,
-        }
-        let Versioned { schema_version: found } = serde_json::from_str(text)?;
-        if found != u64::from(SCHEMA_VERSION) {
-            return Err(ReportError::UnknownVersion { found });
+        serde_json::from_str::<Versioned>(text)?.check()?;
+        Ok(serde_json::from_str(text)?)
+    }
+
+    /// Reads an array of reports, as several runs leave it.
+    ///
+    /// # Errors
+    /// As [`Report::from_json`], if one of them is not a report.
+    pub fn several_from_json(text: &str) -> Result<Vec<Self>, ReportError> {
+        for versioned in serde_json::from_str::<Vec<Versioned>>(text)? {
+            versioned.check()?;
         }
         Ok(serde_json::from_str(text)?)
     }

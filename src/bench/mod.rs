@@ -1,8 +1,10 @@
-//! `lgr bench`: the limits of this machine, which a relocation is to be judged by.
+//! `lgr bench`: the limits of this machine, relocations of many kinds, and what differs between two results.
 
+mod compare;
 mod link;
 mod memory;
 mod region;
+mod suite;
 
 use std::process::ExitCode;
 
@@ -17,6 +19,10 @@ pub(crate) enum Command {
     Link(link::Args),
     /// Measures copying, looking at and harvesting memory.
     Memory(memory::Args),
+    /// Relocates guests of many kinds, some of everything in turns; writes results, pictures and an index.
+    Suite(Box<suite::Args>),
+    /// Says what differs between two results or folders of results, and whether it is noise.
+    Compare(compare::Args),
 }
 
 /// Measures and prints.
@@ -27,6 +33,8 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Link(args) => link::run(args),
         Command::Memory(args) => memory::run(args),
+        Command::Suite(args) => suite::run(args),
+        Command::Compare(args) => compare::run(args),
     }
 }
 
@@ -65,13 +73,7 @@ impl Rounds {
 
 /// The middle value, or the mean of the two in the middle; NaN of nothing.
 fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    match sorted.len() {
-        0 => f64::NAN,
-        count if count.is_multiple_of(2) => f64::midpoint(sorted[count / 2 - 1], sorted[count / 2]),
-        count => sorted[count / 2],
-    }
+    lgr::results::statistics::median(values).unwrap_or(f64::NAN)
 }
 
 /// `bytes` in whole chunks, at least one.

@@ -187,6 +187,11 @@ impl Running {
 
     /// Waits for an event and gives what `wanted` makes of it.
     pub(crate) fn event<T>(&mut self, wanted: impl Fn(Event) -> Option<T>) -> T {
+        self.line(|line| serde_json::from_str(line).ok().and_then(&wanted))
+    }
+
+    /// Waits for a line of its output and gives what `wanted` makes of it.
+    pub(crate) fn line<T>(&mut self, wanted: impl Fn(&str) -> Option<T>) -> T {
         let started = Instant::now();
         loop {
             let left = DEADLINE.saturating_sub(started.elapsed());
@@ -194,7 +199,7 @@ impl Running {
                 panic!("{} did not tell what was waited for; it told {:#?}", self.what, self.seen);
             };
             self.seen.push(line.clone());
-            if let Some(found) = serde_json::from_str(&line).ok().and_then(&wanted) {
+            if let Some(found) = wanted(&line) {
                 return found;
             }
         }

@@ -5,6 +5,8 @@
 
 mod batch;
 pub(crate) mod blocking;
+#[cfg(test)]
+mod packed_tests;
 mod receiver;
 mod subchannel;
 mod transmitter;
@@ -161,7 +163,7 @@ impl TxHalf {
                 Next::NotBefore(at) => Some(at),
             };
             let hold = self.link.take_hold(self.device)
-                + self.link.pace(self.device, self.transfer.raw_len_bytes(), now);
+                + self.link.pace(self.device, self.transfer.payload_len_bytes(), now);
             self.held_until = self.held_until.map(|at| at.max(now + hold));
         }
         if self.held_until.is_some_and(|at| at <= now) {

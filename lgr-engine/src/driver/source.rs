@@ -8,8 +8,10 @@ use guest_mem::{PAGE_SIZE, Runs};
 use isfc::{Link, LinkEvent, Region};
 
 use super::halves::{UsageMark, check_peer, fill_experience, fill_half, fill_timeline};
+use super::packing::packing_for;
 use super::verify::{Exchange, check_own, offer_manifest};
 use super::{Cancel, LOOK_EVERY, take_record};
+use crate::codec::Compress;
 use crate::event::{Event, Observer};
 use crate::fault::{Fault, Faults, Step};
 use crate::feed::{Feed, GUEST_STORAGE, Pass};
@@ -18,7 +20,9 @@ use crate::limit::RateLimit;
 use crate::message::{Message, Offer, stretches_of};
 use crate::owner::{CasOutcome, MemberName, OwnerRecord, OwnerVolume};
 use crate::policy::{DefaultPolicy, Limits, PassPolicy};
-use crate::report::{Fallback, FinishCode, LimitsGiven, PassKind, PassReport, Report, RunsOn, Side};
+use crate::report::{
+    CodecReport, Fallback, FinishCode, LimitsGiven, PassKind, PassReport, Report, RunsOn, Side,
+};
 use crate::source::{Effect, Input, Outcome, PassSent, Source};
 
 /// Passes shorter than this tell no dirty rate.
@@ -36,6 +40,8 @@ pub struct SourceOptions {
     pub rate_limit: RateLimit,
     /// Hash live memory on its way too (through a private copy), not only memory that stands still.
     pub hash_live: bool,
+    /// When pages are packed.
+    pub compress: Compress,
     /// Compare the memory after the move.
     pub verify: bool,
     /// How long the guest runs after the move (wherever it is) before it is compared.
@@ -53,6 +59,7 @@ impl SourceOptions {
             policy: Box::new(DefaultPolicy::default()),
             rate_limit: RateLimit::unlimited(),
             hash_live: false,
+            compress: Compress::Auto,
             verify: true,
             run_after: Duration::from_millis(500),
             faults: Vec::new(),
@@ -132,6 +139,9 @@ struct Run<'a> {
     core: Source,
     clock: Instant,
     feed: Arc<Feed>,
+    compress: Compress,
+    /// Why nothing is packed, if so.
+    why_not_packed: Option<String>,
     current: Option<Current>,
     passes: Vec<Sent>,
     pending: Runs,
@@ -166,7 +176,10 @@ impl<'a> Run<'a> {
             owner_nonce: record.nonce,
             stretches: stretches_of(&touched),
         };
-        let feed = Arc::new(Feed::new(storage, options.rate_limit, options.hash_live));
+        let limit = options.rate_limit.bytes_per_s().map(u64::from);
+        let packing = packing_for(options.compress, link, &storage, &touched, limit);
+        let why_not_packed = packing.as_ref().err().cloned();
+        let feed = Feed::new(storage, options.rate_limit, options.hash_live).with_packing(packing.ok());
         let now = Instant::now();
         let core = Source::new(Message::Offer(offer), options.limits, options.policy, PAGE_SIZE as u64);
         Self {
@@ -182,7 +195,9 @@ impl<'a> Run<'a> {
             faults: Faults::of(Side::Source, &options.faults),
             core,
             clock: now,
-            feed,
+            feed: Arc::new(feed),
+            compress: options.compress,
+            why_not_packed,
             current: None,
             passes: Vec::new(),
             pending: Runs::new(),
@@ -440,10 +455,23 @@ impl<'a> Run<'a> {
                 reason: reason.to_owned(),
             });
         }
+        self.report_codec(&mut report);
         report.passes = outcome.passes.iter().map(|done| self.pass_report(done)).collect();
         report.bytes_logical = Some(report.passes.iter().map(|pass| pass.bytes).sum());
         report.bytes_wire = Some(self.passes.iter().map(|sent| sent.pass.wire_bytes()).sum());
         report
+    }
+
+    fn report_codec(&self, report: &mut Report) {
+        let why_not = self.why_not_packed.clone();
+        if let (Compress::Zstd(_), Some(reason)) = (self.compress, why_not.clone()) {
+            let (wanted, used) = (self.compress.to_string(), "raw".to_owned());
+            report.fallbacks.push(Fallback { side: Side::Source, wanted, used, reason });
+        }
+        report.codec = Some(match (self.feed.packing(), why_not) {
+            (Some(packing), _) => CodecReport::new(self.compress, &packing.summary()),
+            (None, why_not) => CodecReport::none(self.compress, why_not.unwrap_or_default()),
+        });
     }
 
     fn pass_report(&self, done: &crate::source::PassDone) -> PassReport {

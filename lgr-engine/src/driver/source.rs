@@ -348,10 +348,24 @@ impl<'a> Run<'a> {
         self.observer.event(Event::Note { text });
     }
 
-    fn send(&self, message: &Message) -> Option<Input> {
+    /// Begins to record writes and lists the touched pages. Both take some 10 ms per GiB, which the destination needs
+    /// to make ready anyway.
+    fn track(&mut self) -> Result<(), String> {
+        // Recording starts before the pages are listed: one that is touched in between is in both.
+        self.guest.tracker().start().map_err(|error| format!("writes cannot be tracked: {error}"))?;
+        self.pending = self.guest.storage().touched().map_err(|error| error.to_string())?;
+        Ok(())
+    }
+
+    fn send(&mut self, message: &Message) -> Option<Input> {
         let sent = self.link.send(message.socket(), &message.encode());
         match message {
-            Message::Offer(_) => self.strike(Step::Offer),
+            Message::Offer(_) => {
+                self.strike(Step::Offer);
+                if let Err(why) = self.track() {
+                    return Some(Input::Failed(why));
+                }
+            }
             Message::PassEnd(end) if end.commit => self.strike(Step::Commit),
             _ => {}
         }
@@ -366,14 +380,13 @@ impl<'a> Run<'a> {
         self.finish_pass();
         if kind == PassKind::First {
             self.guest.enter_phase(Phase::During);
-            // Recording starts before the touched pages are listed: a page touched in between is in both.
-            if let Err(error) = self.guest.tracker().start() {
-                return Some(Input::Failed(format!("writes cannot be tracked: {error}")));
+            // What was written while the destination made ready goes with the first pass and not once more with the
+            // second; what was touched for the first time since then was written, too.
+            let mut written = Runs::new();
+            if let Err(error) = self.guest.tracker().harvest(&mut written) {
+                return Some(Input::Failed(format!("changed pages cannot be collected: {error}")));
             }
-            match self.guest.storage().touched() {
-                Ok(touched) => self.pending = touched,
-                Err(error) => return Some(Input::Failed(error.to_string())),
-            }
+            self.pending = self.pending.union(&written);
             self.touched_bytes = self.pending.bytes();
         }
         let runs = std::mem::take(&mut self.pending);

@@ -222,6 +222,7 @@ impl Link {
             devices: states.collect::<std::io::Result<Vec<_>>>()?,
             remote: endpoints.remote.into_iter().map(RemoteRegion::map).collect::<Result<_, _>>()?,
             level2: agreement.version >= 2,
+            packs: agreement.packs(),
             dialing: endpoints.dialing,
             split: engine == Engine::Blocking,
             shares: endpoints.shares,
@@ -436,6 +437,11 @@ impl Link {
     /// What carries the devices.
     pub fn medium(&self) -> crate::address::Medium {
         self.medium
+    }
+
+    /// The peer unpacks packed extents and knows kept ones.
+    pub fn packs(&self) -> bool {
+        self.shared.packs()
     }
 
     /// How the link is encrypted, and who is at the other end by its certificate; `None` without TLS.

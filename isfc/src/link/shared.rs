@@ -135,6 +135,8 @@ pub(crate) struct Shared {
     level2: bool,
     /// This side called.
     dialing: bool,
+    /// Extents may be packed or kept.
+    packs: bool,
     /// A device has a thread for each direction.
     split: bool,
     peer_name: OnceLock<String>,
@@ -184,6 +186,10 @@ impl Placement for Shared {
     fn resends(&self) -> bool {
         self.level2
     }
+
+    fn packs(&self) -> bool {
+        Self::packs(self)
+    }
 }
 
 /// What a link is made with.
@@ -191,6 +197,7 @@ pub(crate) struct Setup {
     pub(crate) devices: Vec<DeviceState>,
     pub(crate) remote: Vec<RemoteRegion>,
     pub(crate) level2: bool,
+    pub(crate) packs: bool,
     pub(crate) dialing: bool,
     pub(crate) split: bool,
     pub(crate) shares: bool,
@@ -200,13 +207,14 @@ pub(crate) struct Setup {
 
 impl Shared {
     pub(crate) fn new(setup: Setup) -> Self {
-        let Setup { devices, remote, level2, dialing, split, shares, events, options } = setup;
+        let Setup { devices, remote, level2, packs, dialing, split, shares, events, options } = setup;
         let shared = Self {
             core: Mutex::new(Core::new(devices.len() as u8)),
             devices,
             regions: Default::default(),
             remote,
             level2,
+            packs,
             dialing,
             split,
             peer_name: OnceLock::new(),
@@ -230,6 +238,11 @@ impl Shared {
 
     pub(crate) fn device(&self, device: u8) -> &DeviceState {
         &self.devices[usize::from(device)]
+    }
+
+    /// Extents may be packed or kept.
+    pub(crate) fn packs(&self) -> bool {
+        self.packs
     }
 
     /// The peer's system name, once it has told it.

@@ -12,6 +12,7 @@ mod diagnostics;
 mod directxa;
 mod diskmap;
 mod doctor;
+mod flamegraph;
 mod formssi;
 mod launcher;
 mod member;
@@ -21,8 +22,10 @@ mod owner;
 mod pki;
 mod progress;
 mod receive;
+mod record;
 mod refusals;
 mod relocate;
+mod replay;
 mod security;
 mod signals;
 mod simulate;
@@ -49,6 +52,10 @@ enum Command {
     Relocate(Box<relocate::RelocateArgs>),
     /// Wait for a guest, take it, run it and check it
     Receive(receive::ReceiveArgs),
+    /// Record which pages a guest writes and when, without a relocation
+    Record(record::RecordArgs),
+    /// Ask what a relocation of a recorded guest would do, with any stop rule and link, in virtual time
+    Replay(replay::ReplayArgs),
     /// Show what this machine offers a relocation, and what is used in place of what is missing
     Doctor(doctor::Args),
     /// Measure the limits of this machine: its memory, and raw bytes through a medium
@@ -90,6 +97,8 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Relocate(args) => relocate::run(&args),
         Command::Receive(args) => receive::run(&args),
+        Command::Record(args) => record::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(command) => bench::run(&command),
         Command::Simulate(command) => simulate::run(&command),

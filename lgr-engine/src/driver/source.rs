@@ -21,9 +21,6 @@ use crate::policy::{DefaultPolicy, Limits, PassPolicy};
 use crate::report::{Fallback, FinishCode, LimitsGiven, PassKind, PassReport, Report, RunsOn, Side};
 use crate::source::{Effect, Input, Outcome, PassSent, Source};
 
-/// Passes shorter than this tell no dirty rate.
-const RATE_PAGES_MIN: u64 = 256;
-
 /// How a guest is to be moved.
 pub struct SourceOptions {
     /// This member.
@@ -118,6 +115,13 @@ struct Current {
     _span: tracing::Span,
 }
 
+/// A stage of the move outside the passes, for whoever follows the spans: `--trace` and `--flamegraph` of the command do.
+macro_rules! stage {
+    ($name:literal) => {
+        tracing::info_span!(target: "lgr", $name)
+    };
+}
+
 struct Run<'a> {
     guest: &'a mut dyn Guest,
     link: &'a Link,
@@ -138,6 +142,8 @@ struct Run<'a> {
     touched_bytes: u64,
     destination: MemberName,
     last_progress: Instant,
+    /// From the offer to the first pass.
+    preparing: Option<tracing::Span>,
 }
 
 impl<'a> Run<'a> {
@@ -189,6 +195,7 @@ impl<'a> Run<'a> {
             touched_bytes: touched.bytes(),
             destination: options.member,
             last_progress: now,
+            preparing: Some(stage!("prepare")),
         }
     }
 
@@ -299,6 +306,7 @@ impl<'a> Run<'a> {
             }
             Effect::Harvest => self.harvest(),
             Effect::Quiesce => {
+                let _stage = stage!("stop");
                 let stopped = self.guest.quiesce();
                 self.observer.event(Event::Quiesced);
                 self.strike(Step::Quiesce);
@@ -374,6 +382,7 @@ impl<'a> Run<'a> {
     }
 
     fn start_pass(&mut self, number: u32, kind: PassKind, epoch: u32, pass: Pass) {
+        self.preparing = None;
         let pass = Arc::new(pass);
         let pages = pass.totals().pages;
         let began = Instant::now();
@@ -397,6 +406,7 @@ impl<'a> Run<'a> {
         if self.current.as_ref().is_some_and(|current| current.kind != PassKind::Penultimate) {
             self.finish_pass();
         }
+        let _stage = stage!("harvest");
         let mut found = Runs::new();
         if let Err(error) = self.guest.tracker().harvest(&mut found) {
             return Some(Input::Failed(format!("changed pages cannot be collected: {error}")));
@@ -449,9 +459,6 @@ impl<'a> Run<'a> {
     fn pass_report(&self, done: &crate::source::PassDone) -> PassReport {
         let sent = self.passes.iter().find(|sent| sent.epoch == done.epoch);
         let first = self.passes.first().map(|sent| sent.began);
-        let seconds = done.window.as_secs_f64();
-        let rate = (done.dirty_pages_after * PAGE_SIZE as u64) as f64 / seconds.max(1e-9);
-        let tells_rate = done.pages >= RATE_PAGES_MIN && seconds > 0.0;
         PassReport {
             number: done.number,
             kind: done.kind,
@@ -461,7 +468,7 @@ impl<'a> Run<'a> {
             wire_bytes: sent.map_or(0, |sent| sent.pass.wire_bytes()),
             ms: ms(done.duration),
             dirty_pages_after: done.dirty_pages_after,
-            dirty_rate_bytes_per_s: tells_rate.then_some(rate as u64),
+            dirty_rate_bytes_per_s: done.dirty_rate_bytes_per_s(),
             repeated: done.repeated,
             began_ms: sent.zip(first).map(|(sent, first)| ms(sent.began - first)),
         }

@@ -29,7 +29,7 @@ impl PassPolicy for WhileItHalves {
 
     fn judge(&self, history: &PassHistory) -> Verdict {
         let Some(last) = history.passes.last() else { return Verdict::AnotherPass };
-        let halved = last.dirty_pages_after * 2 <= last.pages;
+        let halved = last.dirty_pages_after > 0 && last.dirty_pages_after * 2 <= last.pages;
         if halved && history.passes.len() < history.limits.max_passes as usize {
             return Verdict::AnotherPass;
         }

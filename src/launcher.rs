@@ -70,7 +70,7 @@ fn relocate_once(args: &RelocateArgs, cancel: &Cancel, observer: &dyn Observer) 
     let (source_end, destination_end) = (source.wait(), destination.wait());
     if let Some(path) = &args.flamegraph {
         let parts = [Side::Source, Side::Destination].map(|side| stacks_of(side, room.path()));
-        flamegraph::merge(&parts, path)?;
+        flamegraph::merge(&parts, path);
     }
     // The source's report holds both halves, if it lived to make it.
     let best = reports.iter().find(|(side, _)| *side == Side::Source).or(reports.first());

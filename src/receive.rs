@@ -87,7 +87,7 @@ fn serve(
     let options = DestinationOptions { member: args.member, faults: args.common.fault.clone() };
     let profile = flamegraph::start(args.flamegraph.as_deref(), Side::Destination)?;
     let report = receive(&mut factory, &link, &volume, &options, observer, cancel);
-    flamegraph::finish(profile)?;
+    flamegraph::finish(profile);
     Ok(report)
 }
 

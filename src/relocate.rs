@@ -193,7 +193,7 @@ fn move_to(
     let options = source_options(args);
     let profile = flamegraph::start(args.flamegraph.as_deref(), Side::Source)?;
     let mut report = relocate(&mut guest, &link, &volume, &record, options, observer, cancel);
-    flamegraph::finish(profile)?;
+    flamegraph::finish(profile);
     report.options = options_given(args).context("options as JSON")?;
     Ok(report)
 }

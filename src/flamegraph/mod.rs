@@ -20,6 +20,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use lgr_engine::report::Side;
 
+use crate::progress::complain;
+
 pub(crate) use stages::Stages;
 
 /// A profile that is being taken.
@@ -39,18 +41,25 @@ pub(crate) fn start(path: Option<&Path>, side: Side) -> anyhow::Result<Option<Pr
     Ok(Some(Profile { path: path.to_owned(), side, sampler }))
 }
 
-/// Ends a profile, if there is one, and writes its file.
-pub(crate) fn finish(profile: Option<Profile>) -> anyhow::Result<()> {
-    let Some(Profile { path, side, sampler }) = profile else { return Ok(()) };
+/// Ends a profile, if there is one, and writes its file. What goes wrong is told and no more: the move has been made, and its
+/// report is worth more than the picture.
+pub(crate) fn finish(profile: Option<Profile>) {
+    let Some(Profile { path, side, sampler }) = profile else { return };
     let stacks = stacks::fold(side, &sampler.finish());
-    write(&path, &stacks)
+    write_or_tell(&path, &stacks);
 }
 
 /// Draws what the members of one relocation have written to `parts` as one file; a part that a killed member never wrote
 /// is left out.
-pub(crate) fn merge(parts: &[PathBuf], path: &Path) -> anyhow::Result<()> {
+pub(crate) fn merge(parts: &[PathBuf], path: &Path) {
     let stacks: String = parts.iter().filter_map(|part| std::fs::read_to_string(part).ok()).collect();
-    write(path, &stacks)
+    write_or_tell(path, &stacks);
+}
+
+fn write_or_tell(path: &Path, stacks: &str) {
+    if let Err(error) = write(path, stacks) {
+        complain(&format!("lgr: --flamegraph: {error:#}"));
+    }
 }
 
 fn write(path: &Path, stacks: &str) -> anyhow::Result<()> {

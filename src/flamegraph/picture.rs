@@ -15,13 +15,13 @@ pub(super) fn draw(stacks: &str) -> anyhow::Result<Vec<u8>> {
         Some("by side, stage, thread and function; a sample for each tick of the kernel".to_owned());
     options.colors = Palette::Multi(MultiPalette::Rust);
     options.deterministic = true;
-    // The lines are in order of time already.
-    options.no_sort = true;
+    // Keeps the order of the lines, which is that of time, but takes them from the last to the first.
+    options.flame_chart = true;
     options.image_width = Some(1600);
     options.min_width = 0.15;
     options.text_truncate_direction = TextTruncateDirection::Left;
     let mut svg = Vec::new();
-    from_lines(&mut options, stacks.lines(), &mut svg).context("a flame graph of these stacks")?;
+    from_lines(&mut options, stacks.lines().rev(), &mut svg).context("a flame graph of these stacks")?;
     Ok(svg)
 }
 

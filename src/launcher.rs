@@ -19,7 +19,7 @@ use lgr_engine::report::{Report, RunsOn, Side};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::relocate::{RelocateArgs, check_memory, deliver, exit_code};
-use crate::{output, progress, summary};
+use crate::{flamegraph, output, progress, summary};
 
 /// How long the second member may go on when the first has ended.
 const SECOND_PATIENCE: Duration = Duration::from_secs(120);
@@ -79,6 +79,10 @@ pub(crate) fn relocate_once(
     waiting.until_ended(&mut source, &mut destination);
     let reports = waiting.reports;
     let (source_end, destination_end) = (source.wait(), destination.wait());
+    if let Some(path) = &args.flamegraph {
+        let parts = [Side::Source, Side::Destination].map(|side| stacks_of(side, room.path()));
+        flamegraph::merge(&parts, path);
+    }
     // The source's report holds both halves, if it lived to make it.
     let best = reports.iter().find(|(side, _)| *side == Side::Source).or(reports.first());
     let Some((side, report)) = best else {
@@ -182,7 +186,18 @@ fn destination_args(args: &RelocateArgs, room: &Path) -> Vec<String> {
     for fault in &args.common.fault {
         words.extend(["--fault".to_owned(), fault.to_string()]);
     }
+    words.extend(flamegraph_args(args, Side::Destination, room));
     words
+}
+
+/// Where a member writes its stacks, for the one picture of both.
+fn stacks_of(side: Side, room: &Path) -> PathBuf {
+    room.join(format!("{}.folded", side.name()))
+}
+
+fn flamegraph_args(args: &RelocateArgs, side: Side, room: &Path) -> Vec<String> {
+    let path = args.flamegraph.as_ref().map(|_| stacks_of(side, room).display().to_string());
+    path.map_or_else(Vec::new, |path| vec!["--flamegraph".to_owned(), path])
 }
 
 /// The words of the relocation, sent to the member that listens at `address`.
@@ -195,6 +210,8 @@ fn source_args(words: &[String], address: &str, room: &Path) -> Vec<String> {
     words.extend(["--to".to_owned(), address.to_owned(), "--volume".to_owned(), room.display().to_string()]);
     drop_option(&mut words, "--progress", true);
     words.extend(["--progress".to_owned(), "json".to_owned(), "--supervised".to_owned()]);
+    drop_option(&mut words, "--flamegraph", true);
+    words.extend(flamegraph_args(args, Side::Source, room));
     words
 }
 

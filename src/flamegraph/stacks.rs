@@ -1,0 +1,120 @@
+//! From addresses to lines of names, as flame graph tools take them: `frame;frame;frame COUNT`.
+
+use std::collections::{BTreeMap, HashMap};
+
+use lgr_engine::report::Side;
+
+use super::sampler::Sample;
+use super::stages::name_of;
+
+/// Everything nearer to a thread's begin than this is the same for all threads, and is left out.
+const THREAD_BEGINS: &str = "__rust_begin_short_backtrace";
+
+/// One line for each stack that was met: side, stage, thread and functions from the outermost in, and how often. In order
+/// of the stages.
+pub(super) fn fold(side: Side, samples: &[Sample]) -> String {
+    let mut names = Names::default();
+    let mut counts: BTreeMap<(u32, String), u64> = BTreeMap::new();
+    for sample in samples {
+        let mut frames = vec![kind_of_thread(&sample.thread)];
+        frames.extend(names.of_stack(&sample.frames));
+        *counts.entry((sample.stage, frames.join(";"))).or_default() += 1;
+    }
+    let line = |((stage, frames), count): (&(u32, String), &u64)| {
+        format!("{};{};{frames} {count}\n", side.name(), name_of(*stage))
+    };
+    counts.iter().map(line).collect()
+}
+
+/// Threads that do the same, as one: `ctc-07` is `ctc-*`.
+fn kind_of_thread(name: &str) -> String {
+    let kind = name.trim_end_matches(|letter: char| letter.is_ascii_digit());
+    if kind.len() < name.len() { format!("{kind}*") } else { name.to_owned() }
+}
+
+/// Names of addresses, each looked up once; with inlined functions, one address has several.
+#[derive(Default)]
+struct Names(HashMap<usize, Vec<String>>);
+
+impl Names {
+    /// The functions of a stack, the outermost first.
+    fn of_stack(&mut self, frames: &[usize]) -> Vec<String> {
+        let mut inner_first: Vec<String> = Vec::new();
+        for (depth, frame) in frames.iter().enumerate() {
+            // The call is before the address it returns to.
+            let names = self.of_address(frame - usize::from(depth > 0));
+            let begin = names.iter().position(|name| name.contains(THREAD_BEGINS));
+            inner_first.extend(names[..begin.unwrap_or(names.len())].iter().cloned());
+            if begin.is_some() {
+                break;
+            }
+        }
+        inner_first.reverse();
+        inner_first
+    }
+
+    fn of_address(&mut self, address: usize) -> &[String] {
+        self.0.entry(address).or_insert_with(|| {
+            let mut names = Vec::new();
+            backtrace::resolve(std::ptr::without_provenance_mut(address), |symbol| {
+                names.extend(symbol.name().map(|name| short(&format!("{name:#}"))));
+            });
+            if names.is_empty() {
+                names.push("[unknown]".to_owned());
+            }
+            names
+        })
+    }
+}
+
+/// A name without what these lines use as marks, and without generic arguments: `Vec<u8>::push` is `Vec::push`.
+fn short(name: &str) -> String {
+    let (mut text, mut depth, mut previous) = (String::new(), 0_u32, ' ');
+    for letter in name.chars() {
+        match letter {
+            // `<T as Trait>::call` begins with one that names the type.
+            '<' if !text.is_empty() => depth += 1,
+            '>' if depth > 0 && previous != '-' => depth -= 1,
+            ';' | '\n' if depth == 0 => text.push(','),
+            _ if depth == 0 => text.push(letter),
+            _ => {}
+        }
+        previous = letter;
+    }
+    text.replace("::::", "::").trim_end_matches("::").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lose_their_arguments_and_marks() {
+        for (name, expected) in [
+            ("isfc::device::uring::Device::turn", "isfc::device::uring::Device::turn"),
+            ("alloc::vec::Vec<u8>::push", "alloc::vec::Vec::push"),
+            ("core::iter::Map<I,F>::fold<usize>", "core::iter::Map::fold"),
+            (
+                "<lgr_engine::feed::Feed as isfc::Source>::next",
+                "<lgr_engine::feed::Feed as isfc::Source>::next",
+            ),
+            ("f::<fn(u8) -> u8>::{{closure}}", "f::{{closure}}"),
+            ("<[u8; 16]>::fill", "<[u8, 16]>::fill"),
+        ] {
+            assert_eq!(short(name), expected);
+        }
+    }
+
+    #[test]
+    fn threads_that_do_the_same_are_one() {
+        assert_eq!(kind_of_thread("ctc-07"), "ctc-*");
+        assert_eq!(kind_of_thread("isfc-keeper"), "isfc-keeper");
+    }
+
+    #[test]
+    fn stacks_are_counted_in_order_of_the_stages() {
+        let sample = |stage| Sample { stage, thread: "vcpu-0".into(), frames: Vec::new() };
+        let lines = fold(Side::Source, &[sample(12), sample(9), sample(12)]);
+        assert_eq!(lines, "source;unknown;vcpu-* 1\nsource;unknown;vcpu-* 2\n");
+    }
+}

@@ -1,6 +1,7 @@
 //! From addresses to lines of names, as flame graph tools take them: `frame;frame;frame COUNT`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use lgr_engine::report::Side;
 
@@ -55,16 +56,45 @@ impl Names {
 
     fn of_address(&mut self, address: usize) -> &[String] {
         self.0.entry(address).or_insert_with(|| {
-            let mut names = Vec::new();
+            let mut found: Vec<(String, bool)> = Vec::new();
             backtrace::resolve(std::ptr::without_provenance_mut(address), |symbol| {
-                names.extend(symbol.name().map(|name| short(&format!("{name:#}"))));
+                let Some(name) = symbol.name() else { return };
+                let name = short(&format!("{name:#}"));
+                let path = symbol.filename();
+                let is_std = path.is_some_and(|path| path.iter().any(|part| part == "library"));
+                found.push((path.map_or_else(|| name.clone(), |path| with_module(path, &name)), is_std));
             });
-            if names.is_empty() {
-                names.push("[unknown]".to_owned());
-            }
-            names
+            // What is inlined from the standard library, iterators above all, only hides who called it.
+            let outermost = found.pop().map_or_else(|| "[unknown]".to_owned(), |(name, _)| name);
+            let inlined = found.into_iter().filter(|(name, is_std)| !is_std || name.contains(THREAD_BEGINS));
+            inlined.map(|(name, _)| name).chain([outermost]).collect()
         })
     }
+}
+
+/// A function with the module that its file is: line tables have names without paths.
+fn with_module(path: &Path, name: &str) -> String {
+    if name.contains("::") {
+        return name.to_owned();
+    }
+    let parts: Vec<&str> = path.iter().filter_map(|part| part.to_str()).collect();
+    let Some(src) = parts.iter().rposition(|part| *part == "src") else { return name.to_owned() };
+    let is_here =
+        path.parent().is_some_and(|folder| folder.starts_with(concat!(env!("CARGO_MANIFEST_DIR"), "/src")));
+    let package = match src.checked_sub(1) {
+        Some(index) if !is_here => parts[index],
+        _ => env!("CARGO_PKG_NAME"),
+    };
+    // `rayon-1.12.0` is rayon.
+    let package = package
+        .rsplit_once('-')
+        .filter(|(_, version)| version.contains('.'))
+        .map_or(package, |(name, _)| name);
+    let modules = parts[src + 1..].iter().map(|part| part.trim_end_matches(".rs"));
+    let modules = modules.filter(|module| !["lib", "main", "mod"].contains(module));
+    let mut text = package.replace('-', "_");
+    modules.chain([name]).for_each(|part| text = format!("{text}::{part}"));
+    text
 }
 
 /// A name without what these lines use as marks, and without generic arguments: `Vec<u8>::push` is `Vec::push`.
@@ -102,6 +132,21 @@ mod tests {
             ("<[u8; 16]>::fill", "<[u8, 16]>::fill"),
         ] {
             assert_eq!(short(name), expected);
+        }
+    }
+
+    #[test]
+    fn a_function_is_told_with_the_module_of_its_file() {
+        let here = concat!(env!("CARGO_MANIFEST_DIR"), "/src/relocate.rs");
+        for (path, name, expected) in [
+            (here, "move_to", "lgr::relocate::move_to"),
+            ("/x/guest-mem/src/content/mod.rs", "is_zero", "guest_mem::content::is_zero"),
+            ("/y/registry/src/z/rayon-1.12.0/src/iter/mod.rs", "drive", "rayon::iter::drive"),
+            ("/rustc/1/library/core/src/ptr/mod.rs", "read", "core::ptr::read"),
+            ("/build/glibc/string/memcpy.S", "memcpy", "memcpy"),
+            ("/x/isfc/src/lib.rs", "isfc::start", "isfc::start"),
+        ] {
+            assert_eq!(with_module(Path::new(path), name), expected);
         }
     }
 

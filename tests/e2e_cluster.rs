@@ -168,7 +168,9 @@ fn a_cut_link_makes_both_sides_safe_until_it_is_healed() {
     // One device of two: the link goes on.
     cluster.said("MEMBERA", "DEACTIVE ISLINK 4480");
     assert_eq!(cluster.view("MEMBERA"), ALL_JOINED);
-    cluster.said("MEMBERA", "DEACTIVE ISLINK 4481");
+    let refused = cluster.cp("MEMBERB", "ACTIVATE ISLINK 4480");
+    assert!(refused.code() == Some(1) && refused.out().contains("deactivated by MEMBERA"), "{refused}");
+    cluster.said("MEMBERA", "DEACTIVATE ISLINK 4481");
     cluster.wait_for(&["MEMBERA"], "Safe Joined Suspended Joined Joined");
     cluster.wait_for(&["MEMBERB"], "Safe Suspended Joined Joined Joined");
     // Those between them know.

@@ -269,15 +269,18 @@ impl Drop for HugePages {
     }
 }
 
-/// How near it comes to the model depends on the machine; that it does not exceed it does not.
+/// How near it comes to the model depends on the machine; that it does not exceed it does not. The least move is over
+/// before a channel could make up for anything.
 #[test]
 fn a_paced_move_is_no_faster_than_the_channels_would_be() {
-    let report = moves_whole("--memory 64M --content random --workload idle --pace ficon4:1x4");
-    let first = &report.passes[0];
-    let rate_mb_per_s = first.bytes as f64 / first.ms / 1e3;
-    // 20 ms of lateness may be made good at once.
-    assert!(rate_mb_per_s < 342.0 * 1.15, "{rate_mb_per_s}");
-    assert_eq!(report.queues.len(), 2 * 4);
+    for memory in ["64M", "4M"] {
+        let words = format!("--memory {memory} --content random --workload idle --pace ficon4:1x4");
+        let report = moves_whole(&words);
+        let first = &report.passes[0];
+        let rate_mb_per_s = first.bytes as f64 / first.ms / 1e3;
+        assert!(rate_mb_per_s < 342.7 * 1.01, "{memory}: {rate_mb_per_s}");
+        assert_eq!(report.queues.len(), 2 * 4);
+    }
 }
 
 #[test]

@@ -13,6 +13,12 @@ use isfc::hello::{Agreement, FEATURES, Offer, Refusal, VERSIONS, Welcome};
 use lgr_engine::message::{self, Message, PassEnd, PassTotals};
 use lgr_engine::owner::{GuestName, MemberName, OwnerVolume};
 use lgr_engine::report::{FinishCode, PassKind};
+use ssi::dasd::{Geometry, TRACK_LEN_BYTES, Volume};
+use ssi::directory::{HashCost, Object, UserDirect};
+use ssi::member::{self, MemberState, Mode, Record, Transition};
+use ssi::pdr::{Contents, Stamps};
+use ssi::source::{Limits, Source};
+use ssi::{ClusterName, SystemName, VolumeLabel};
 use zerocopy::IntoBytes;
 
 fn main() {
@@ -34,7 +40,17 @@ fn main() {
     write("layout", layouts.map(Vec::from).into());
     let addresses = ["tcp:127.0.0.1:7000", "[::1]:80", "unix:/tmp/a", "shm:/tmp/b", "rdma:/x:1", "tcp"];
     write("address", addresses.map(Vec::from).into());
+    write("system_config", vec![FOUR_CONFIG.to_vec(), LAB_CONFIG.to_vec()]);
+    write("user_direct", vec![FOUR_DIRECT.to_vec()]);
+    write("object_directory", object_directories());
+    write("pdr_record", vec![pdr_record()]);
+    write("dasd_volume", vec![dasd_volume()]);
+    write("member_message", vec![member_messages()]);
 }
+
+const FOUR_CONFIG: &[u8] = include_bytes!("../../ssi/tests/samples/four.config");
+const LAB_CONFIG: &[u8] = include_bytes!("../../ssi/tests/samples/lab.config");
+const FOUR_DIRECT: &[u8] = include_bytes!("../../ssi/tests/samples/four.direct");
 
 fn write(target: &str, seeds: Vec<Vec<u8>>) {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
@@ -165,4 +181,78 @@ fn guest_state() -> Vec<u8> {
         vcpus: 2,
     };
     WorkloadGuest::new(storage, options, None).unwrap().save_state().unwrap()
+}
+
+fn cluster() -> (ClusterName, [SystemName; 2]) {
+    let members = ["MEMBERA", "MEMBERB"].map(|name| SystemName::new(name).unwrap());
+    (ClusterName::new("DEMOSSI").unwrap(), members)
+}
+
+/// Without their headers, which the target makes.
+fn object_directories() -> Vec<Vec<u8>> {
+    let source = Source::new("four.direct", FOUR_DIRECT, Limits::DIRECTORY).unwrap();
+    let (directory, _) = UserDirect::parse(&source);
+    let (_, members) = cluster();
+    let dir = tempfile::tempdir().unwrap();
+    let objects = Object::compile(&directory, &members, 1, HashCost::LEAST).unwrap();
+    let placed: Vec<_> =
+        objects.iter().zip(["a", "b"]).map(|(one, name)| (dir.path().join(name), one)).collect();
+    ssi::directory::write(&placed).unwrap();
+    placed.iter().map(|(path, _)| fs::read(path).unwrap()[0x20..].to_vec()).collect()
+}
+
+/// The header, and the used part of each system.
+fn pdr_record() -> Vec<u8> {
+    let (cluster, members) = cluster();
+    let record = Record::new(cluster, [Some(members[0]), Some(members[1]), None, None]);
+    let contents =
+        Contents { generation: 7, record, stamps: Stamps::default(), moved_to: None, copied_from: None };
+    let bytes = contents.to_bytes();
+    let systems = (0..4).flat_map(|slot| bytes[0xC0 + 704 * slot..][..0x30].to_vec());
+    bytes[..0x50].iter().copied().chain(systems).collect()
+}
+
+/// The first five tracks of a volume with a record on it, each with its length before it.
+fn dasd_volume() -> Vec<u8> {
+    let (cluster, members) = cluster();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("volume");
+    let label =
+        ssi::dasd::Label { label: VolumeLabel::new("VMCOM1").unwrap(), allocation: Default::default() };
+    let volume: Volume = ssi::dasd::format(&path, Geometry { cylinders: 1 }, &label).unwrap();
+    drop(volume);
+    let record = Record::new(cluster, [Some(members[0]), Some(members[1]), None, None]);
+    ssi::pdr::create(&path, &record, true).unwrap();
+    let mut seed = vec![0];
+    for track in fs::read(&path).unwrap()[512..].chunks(TRACK_LEN_BYTES).take(5) {
+        let used = track[..1_200].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        seed.extend((used as u16).to_le_bytes());
+        seed.extend(&track[..used]);
+    }
+    seed
+}
+
+/// Each with its length before it.
+fn member_messages() -> Vec<u8> {
+    let shares = || vec![("Configuration".to_owned(), vec![1, 2]), ("Logon".to_owned(), vec![0])];
+    let (incarnation, level) = (7, member::LEVEL);
+    let all = [
+        member::Message::Heartbeat {
+            incarnation,
+            state: MemberState::Joined,
+            mode: Mode::Stable,
+            reached: [true, true, false, false],
+        },
+        member::Message::Request { transition: Transition::Join, incarnation, level, shares: shares() },
+        member::Message::Consent { incarnation, level, shares: shares() },
+        member::Message::Veto { incarnation, service: "Logon".to_owned(), reason: "no".to_owned() },
+        member::Message::Proceed { incarnation },
+        member::Message::Abort { incarnation },
+        member::Message::Resynchronise { incarnation, shares: shares() },
+        member::Message::ShareWanted,
+        member::Message::Service { service: "Logon".to_owned(), body: vec![1, 2, 3] },
+    ];
+    let framed =
+        all.iter().map(member::Message::encode).flat_map(|bytes| [vec![bytes.len() as u8], bytes].concat());
+    framed.collect()
 }

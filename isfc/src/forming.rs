@@ -21,6 +21,8 @@ use crate::tls::{BINDING_LEN_BYTES, Session, Side, TlsFailure, Tunnel};
 
 /// Half-open connections a listener keeps; further ones are dropped at once.
 const PENDING_MAX: usize = 64;
+/// Calls taken in one turn: a flood of them must not keep those waiting that have called already.
+const CALLS_PER_TURN_MAX: usize = 128;
 /// Tunnels a listener keeps, each with a thread: those of the callers above, those of a link, and those that are just
 /// ending.
 const TUNNELS_MAX: usize = PENDING_MAX + 64;
@@ -122,7 +124,7 @@ impl Forming {
 
     /// Takes the calls that wait at `listener`, and gives up a link of which only a part came.
     pub(crate) fn take_new(&mut self, listener: &Socket, refused: &dyn Fn(String)) {
-        while let Ok((socket, from)) = listener.accept() {
+        for (socket, from) in std::iter::from_fn(|| listener.accept().ok()).take(CALLS_PER_TURN_MAX) {
             let peer = from.as_socket().map_or_else(|| "a local caller".to_owned(), |at| at.to_string());
             if self.pending.len() >= PENDING_MAX || self.reception.is_full() {
                 refused(format!("{peer}: dropped, {PENDING_MAX} callers have not finished their hello"));

@@ -117,8 +117,34 @@ impl Keeper {
             return;
         }
         match spawn_device(device, &self.shared, self.engine, carrier.tunnel) {
-            Ok(thread) => self.threads.lock().expect("no thread panics while it holds this").push(thread),
+            Ok(thread) => add_thread(&self.threads, thread),
             Err(error) => self.shared.device_ended(device, DownReason::Io(error.to_string())),
         }
+    }
+}
+
+/// Keeps the thread of a device that came back, and lets go of those that have ended: a thread that nobody joins or lets
+/// go of keeps its stack, and a device may come back any number of times.
+fn add_thread(threads: &Threads, thread: JoinHandle<()>) {
+    let mut threads = threads.lock().expect("no thread panics while it holds this");
+    threads.retain(|thread| !thread.is_finished());
+    threads.push(thread);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_of_connections_that_are_gone_are_let_go_of() {
+        let threads = Threads::default();
+        for _ in 0..50 {
+            let thread = std::thread::spawn(|| ());
+            while !thread.is_finished() {
+                std::thread::yield_now();
+            }
+            add_thread(&threads, thread);
+        }
+        assert_eq!(threads.lock().unwrap().len(), 1);
     }
 }

@@ -99,6 +99,43 @@ fn either_side_takes_devices_out_and_brings_them_back_while_traffic_flows() {
     }
 }
 
+/// A device that is down comes back by itself; one that was taken out meanwhile does not, at whichever end.
+#[test]
+fn a_device_that_is_down_already_is_taken_out_all_the_same() {
+    for engine in engines() {
+        for end in 0..2 {
+            let (a, b) = pair(engine, 3);
+            let here = if end == 0 { &a } else { &b };
+            a.cut_device(1);
+            wait_for("this side notices", || here.devices_up() == 0b101);
+            here.deactivate_device(1);
+            // Longer than a cut device would stay away.
+            std::thread::sleep(Duration::from_millis(600));
+            assert_eq!(here.devices_up(), 0b101, "{engine:?}, end {end}: it came back");
+            here.activate_device(1).unwrap();
+            wait_for("it is back on both sides", || a.devices_up() == 0b111 && b.devices_up() == 0b111);
+            Traffic::new().run(&a, &b, 100);
+        }
+    }
+}
+
+/// Taking out and coming back meet at every moment: the device is away afterwards.
+#[test]
+fn a_device_that_is_taken_out_while_it_comes_back_is_out() {
+    let (a, b) = pair(Engine::Blocking, 2);
+    for round in 0..40 {
+        b.cut_device(1);
+        wait_for("it is down", || a.devices_up() == 0b01);
+        std::thread::sleep(Duration::from_millis(90 + round));
+        let here = if round % 2 == 0 { &a } else { &b };
+        here.deactivate_device(1);
+        assert_eq!(here.devices_up(), 0b01, "round {round}");
+        assert_eq!(here.counters()[1].state, DownReason::Local.to_string(), "round {round}");
+        here.activate_device(1).unwrap();
+        wait_for("it is back", || a.devices_up() == 0b11 && b.devices_up() == 0b11);
+    }
+}
+
 #[test]
 fn what_cannot_be_activated_says_why() {
     let (a, b) = pair(Engine::Blocking, 2);

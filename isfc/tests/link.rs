@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use isfc::frame::{FrameKind, Header};
 use isfc::{
     Address, Admission, DownReason, Engine, Extent, ExtentClass, Link, LinkEvent, LinkOptions, Listener,
     Medium, Next, Placed, Region, Share, SocketId, Transfer, TransferSink, TransferSource,
@@ -35,9 +36,13 @@ impl Memory {
     }
 
     fn region(&self) -> Region {
+        self.region_numbered(0)
+    }
+
+    fn region_numbered(&self, number: u16) -> Region {
         let base = NonNull::new(self.map.as_mut_ptr()).unwrap();
         // SAFETY: the mapping is owned by the Arc that the region keeps.
-        unsafe { Region::new(0, base, self.len_bytes, self.map.clone()) }
+        unsafe { Region::new(number, base, self.len_bytes, self.map.clone()) }
     }
 
     fn fill(&self, seed: u8) {
@@ -238,35 +243,127 @@ fn a_peer_that_goes_away_is_reported_as_closed() {
     }
 }
 
-/// A peer that shakes hands and then says nothing, sends garbage, or reads nothing.
-fn half_a_link(engine: Engine, silence: Duration, act: impl FnOnce(&mut std::net::TcpStream)) -> DownReason {
+/// Shakes hands by hand, as the program of one version back does.
+fn call_as_level_1(target: std::net::SocketAddr) -> std::net::TcpStream {
+    let mut stream = std::net::TcpStream::connect(target).unwrap();
+    let offer = isfc::hello::Offer {
+        versions: (1, 1),
+        features: isfc::hello::FEATURE_DIGEST,
+        device: 0,
+        devices: 1,
+        shared_regions: 0,
+        link_id: 1,
+        resume: false,
+    };
+    let hello: [u8; isfc::hello::HELLO_LEN_BYTES] = zerocopy::transmute!(offer.to_hello());
+    stream.write_all(&hello).unwrap();
+    let mut welcome = [0; isfc::hello::WELCOME_LEN_BYTES];
+    stream.read_exact(&mut welcome).unwrap();
+    assert_eq!(welcome[8..12], [1, 0, 0, 0], "version 1, no refusal");
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// A link to a peer of level 1, and that peer's end.
+fn link_to_level_1(engine: Engine, silence_limit: Duration) -> (Link, std::net::TcpStream) {
     let listener = Listener::bind(&"tcp:127.0.0.1:0".parse().unwrap()).unwrap();
     let Address::Tcp(target) = listener.address().clone() else { panic!("not TCP") };
-    std::thread::scope(|scope| {
+    let (taken, stream) = std::thread::scope(|scope| {
         let taken = scope.spawn(|| listener.accept(Some(PATIENCE), &|| false, &|_| ()));
-        let mut stream = std::net::TcpStream::connect(target).unwrap();
-        let offer = isfc::hello::Offer {
-            versions: (1, 1),
-            features: isfc::hello::FEATURE_DIGEST,
-            device: 0,
-            devices: 1,
-            shared_regions: 0,
-            link_id: 1,
-            resume: false,
+        let stream = call_as_level_1(target);
+        (taken.join().unwrap().unwrap(), stream)
+    });
+    let options = LinkOptions { engine: Some(engine), silence_limit, ..LinkOptions::default() };
+    (Link::start(taken, options).unwrap(), stream)
+}
+
+/// A peer that shakes hands and then says nothing, sends garbage, or reads nothing.
+fn half_a_link(engine: Engine, silence: Duration, act: impl FnOnce(&mut std::net::TcpStream)) -> DownReason {
+    let (link, mut stream) = link_to_level_1(engine, silence);
+    act(&mut stream);
+    loop {
+        if let LinkEvent::LinkDown(reason) = link.recv(PATIENCE).unwrap() {
+            return reason;
+        }
+    }
+}
+
+/// The next frame that is not a ping: nothing in it that level 1 does not know.
+fn read_as_level_1(stream: &mut std::net::TcpStream) -> (Header, Vec<u8>) {
+    loop {
+        let mut bytes = [0; isfc::frame::HEADER_LEN_BYTES];
+        stream.read_exact(&mut bytes).unwrap();
+        let header = Header::decode(&bytes).unwrap();
+        let known = [FrameKind::Message, FrameKind::Transfer, FrameKind::Ack, FrameKind::Ping];
+        assert!(known.contains(&header.kind), "{header:?}");
+        assert_eq!((header.segment, header.flags & isfc::frame::FLAG_ACK_NOW), (0, 0), "{header:?}");
+        let mut body = vec![0; header.body_len_bytes as usize];
+        stream.read_exact(&mut body).unwrap();
+        if header.kind != FrameKind::Ping {
+            return (header, body);
+        }
+    }
+}
+
+#[test]
+fn a_peer_one_version_back_gives_and_gets_messages_and_pages() {
+    let socket = SocketId::new(3).unwrap();
+    for (_, engine) in all_kinds().take(2) {
+        let (from, to) = (Memory::new(2 << 20), Memory::new(1 << 20));
+        from.fill(5);
+        let (link, mut peer) = link_to_level_1(engine, PATIENCE);
+        let sink = Arc::new(Sink::default());
+        link.register(to.region_numbered(1)).unwrap();
+        link.set_sink(sink.clone());
+        // The peer's page and message.
+        let page = [0xA7; 4096];
+        let extent = Extent { offset_bytes: 8192, len_bytes: 4096, class: ExtentClass::Raw };
+        let transfer = Header {
+            body_len_bytes: 4096,
+            sequence: 9,
+            epoch: 1,
+            region: 1,
+            extents: 1,
+            first_extent: extent.to_wire(),
+            ..Header::new(FrameKind::Transfer, 0)
         };
-        let hello: [u8; isfc::hello::HELLO_LEN_BYTES] = zerocopy::transmute!(offer.to_hello());
-        stream.write_all(&hello).unwrap();
-        let mut welcome = [0; isfc::hello::WELCOME_LEN_BYTES];
-        stream.read_exact(&mut welcome).unwrap();
-        let options = LinkOptions { engine: Some(engine), silence_limit: silence, ..LinkOptions::default() };
-        let link = Link::start(taken.join().unwrap().unwrap(), options).unwrap();
-        act(&mut stream);
-        loop {
-            if let LinkEvent::LinkDown(reason) = link.recv(PATIENCE).unwrap() {
-                return reason;
+        let digest = xxhash_rust::xxh3::xxh3_64(b"from there");
+        let message = Header { body_len_bytes: 10, socket: 3, digest, ..Header::new(FrameKind::Message, 0) };
+        let said = [&transfer.encode()[..], &page, &message.encode(), b"from there"].concat();
+        peer.write_all(&said).unwrap();
+        let heard = link.recv(PATIENCE).unwrap();
+        assert_eq!(heard, LinkEvent::Message(socket, b"from there".to_vec()), "{engine:?}");
+        assert_eq!(sink.seen.lock().unwrap().iter().collect::<Vec<_>>(), [&9]);
+        assert!(to.bytes()[8192..12288] == page && to.bytes()[..8192].iter().all(|byte| *byte == 0));
+        let (header, _) = read_as_level_1(&mut peer);
+        assert_eq!((header.kind, header.socket, header.sequence), (FrameKind::Ack, 3, 0));
+        // This side's, in whichever order.
+        link.send(socket, b"from here").unwrap();
+        link.register(from.region()).unwrap();
+        link.set_source(Chunks::new(from.len_bytes, 4));
+        let (mut messages, mut tags) = (0, std::collections::BTreeSet::new());
+        while messages < 1 || tags.len() < 2 {
+            let (header, body) = read_as_level_1(&mut peer);
+            match header.kind {
+                FrameKind::Message => {
+                    assert_eq!((header.socket, header.sequence, &body[..]), (3, 0, &b"from here"[..]));
+                    messages += 1;
+                }
+                FrameKind::Transfer => {
+                    let at = (header.sequence * CHUNK_BYTES) as usize;
+                    let payload = &body[header.extents_len_bytes()..];
+                    assert!(payload == &from.bytes()[at..at + CHUNK_BYTES as usize], "{engine:?}");
+                    assert!(tags.insert(header.sequence), "{header:?} came twice");
+                }
+                other => panic!("{other:?}"),
             }
         }
-    })
+        let ack = Header { socket: 3, ..Header::new(FrameKind::Ack, 0) };
+        peer.write_all(&ack.encode()).unwrap();
+        link.flush(PATIENCE).unwrap();
+        assert_eq!((link.islink().level, link.peer_name()), (1, None));
+        assert!(matches!(link.activate_device(0), Err(isfc::LinkError::NoRejoin)));
+    }
 }
 
 #[test]

@@ -95,7 +95,8 @@ fn lines(simulation: &Simulation, layout: &Layout, both_ways: bool) -> Vec<Line>
             ssch_per_s: figures.ssch as f64 / seconds,
             bytes_per_s: figures.bytes as f64 / seconds,
             collisions: figures.collisions,
-            busy: figures.busy_ns as f64 / simulation.now_ns() as f64,
+            // The last program may end after the time that was asked for.
+            busy: (figures.busy_ns as f64 / simulation.now_ns() as f64).min(1.0),
         }
     };
     let devices = 0..simulation.figures().len();

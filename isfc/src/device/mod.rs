@@ -59,6 +59,8 @@ pub(crate) struct TxHalf {
     transfer: Transfer,
     /// `transfer` is filled and goes out then.
     held_until: Option<Instant>,
+    /// Since when there has been a transfer each time it was looked for.
+    busy: Option<Instant>,
     /// The last frame takes the device out of the link.
     says_goodbye: bool,
     batch: Batch,
@@ -76,6 +78,7 @@ impl TxHalf {
             tx: Transmitter::new(device),
             transfer: Transfer::new(),
             held_until: None,
+            busy: None,
             says_goodbye: false,
             batch: Batch::new(device),
             last_tx: now,
@@ -150,25 +153,31 @@ impl TxHalf {
 
     fn take_transfer(&mut self, now: Instant) -> bool {
         if self.held_until.is_none() {
-            if !self.link.may_write(self.device) {
+            let Some(not_before) = self.ask_for_transfer(now) else {
+                self.busy = None;
                 return false;
-            }
-            let Some(source) = self.link.source() else { return false };
-            self.transfer.clear();
-            self.held_until = match source.next(self.device, &mut self.transfer) {
-                Next::Nothing => return false,
-                Next::Ready => Some(now),
-                Next::NotBefore(at) => Some(at),
             };
+            let busy = *self.busy.get_or_insert(now);
             let hold = self.link.take_hold(self.device)
-                + self.link.pace(self.device, self.transfer.raw_len_bytes(), now);
-            self.held_until = self.held_until.map(|at| at.max(now + hold));
+                + self.link.pace(self.device, self.transfer.raw_len_bytes(), now, busy);
+            self.held_until = Some(not_before.max(now + hold));
         }
         if self.held_until.is_some_and(|at| at <= now) {
             self.held_until = None;
             return true;
         }
         false
+    }
+
+    /// Fills `transfer` if there is one, and says when it may go out.
+    fn ask_for_transfer(&mut self, now: Instant) -> Option<Instant> {
+        let source = self.link.source().filter(|_| self.link.may_write(self.device))?;
+        self.transfer.clear();
+        match source.next(self.device, &mut self.transfer) {
+            Next::Nothing => None,
+            Next::Ready => Some(now),
+            Next::NotBefore(at) => Some(at),
+        }
     }
 
     pub(crate) fn carries_pages(&self) -> bool {

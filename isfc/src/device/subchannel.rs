@@ -117,6 +117,86 @@ impl Subchannel {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ctc::{Adapter, Ccw, Channel, ChannelEffect, Effect, Role};
+    use crate::frame::PROGRAM_PAYLOAD_BYTES;
+
+    /// Two channels whose adapters are ready. Frames arrive at once; how many side 0 sent is counted.
+    struct Pair {
+        channels: [Channel; 2],
+        sent: usize,
+    }
+
+    impl Pair {
+        fn ready() -> Self {
+            let channels = [0, 1].map(|_| Channel::new(Adapter::new(Default::default())));
+            let mut pair = Self { channels, sent: 0 };
+            pair.channels[0].connected(Role::Winner, &mut Vec::new());
+            pair.channels[1].connected(Role::Loser, &mut Vec::new());
+            for side in [0, 1, 0] {
+                pair.start(side, &[Ccw::new(0x03, CcwFlags::SLI, 1, 0)]);
+                while pair.test(0).is_some() | pair.test(1).is_some() {}
+            }
+            pair.sent = 0;
+            pair
+        }
+
+        fn start(&mut self, side: usize, program: &[Ccw]) {
+            let mut out = Vec::new();
+            self.channels[side].start(program, &mut out).unwrap();
+            self.pass_on(side, &out);
+        }
+
+        fn test(&mut self, side: usize) -> Option<SubchannelStatus> {
+            let mut out = Vec::new();
+            let status = self.channels[side].test(&mut out);
+            self.pass_on(side, &out);
+            status
+        }
+
+        fn pass_on(&mut self, side: usize, effects: &[ChannelEffect]) {
+            for effect in effects {
+                if let ChannelEffect::Device(Effect::Transmit(frame, _)) = effect {
+                    self.sent += 1 - side;
+                    let mut answers = Vec::new();
+                    self.channels[1 - side].receive(frame, &mut answers).unwrap();
+                    self.pass_on(1 - side, &answers);
+                }
+            }
+        }
+    }
+
+    /// A Read of as many bytes, and some more.
+    fn read_of(len_bytes: u32) -> Vec<Ccw> {
+        let words = len_bytes / 60_000 + 1;
+        let flags = |word| if word + 1 < words { CcwFlags::CD } else { CcwFlags::SLI };
+        (0..words).map(|word| Ccw::new(0x02, flags(word), 60_000, 0)).collect()
+    }
+
+    /// Why the data plane needs no exchange of the adapters: where a Read is outstanding, they end the program at once, with
+    /// one frame and the status that the medium gives.
+    #[test]
+    fn the_medium_ends_a_program_as_the_adapters_do_when_the_partner_reads() {
+        let whole = PROGRAM_PAYLOAD_BYTES as usize;
+        for lens in [vec![64], vec![64, 4096], vec![64, whole], vec![64, 16 * 255, 4096, 4096, 70_000]] {
+            let mut subchannel = Subchannel::new();
+            for (number, len) in lens.iter().enumerate() {
+                subchannel.push((number << 24) as *const u8, *len);
+            }
+            subchannel.start();
+            let program = subchannel.program.ccws().to_vec();
+            let len_bytes = subchannel.program.len_bytes();
+            let by_medium = subchannel.moved(len_bytes as usize);
+            let mut pair = Pair::ready();
+            pair.start(1, &read_of(len_bytes));
+            // The Read of a partner that has nothing else to do is announced; ISFC's end does not wait for that.
+            while pair.test(0).is_some() {}
+            pair.start(0, &program);
+            assert_eq!((pair.test(0), pair.sent), (by_medium, 1), "{lens:?}");
+            let read = pair.test(1).unwrap();
+            assert!(read.unit == UnitStatus::ENDED && read.subchannel == 0, "{read:?}");
+            assert_eq!(read.residual_bytes, (len_bytes / 60_000 + 1) * 60_000 - len_bytes);
+        }
+    }
 
     #[test]
     fn words_that_touch_are_one_buffer() {

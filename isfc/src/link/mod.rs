@@ -111,7 +111,8 @@ pub struct LinkOptions {
     /// This system's name, 1 to 8 printable characters: of the two ends, the lesser name writes from the lowest device
     /// upward, the greater from the highest downward.
     pub name: String,
-    /// Holds this side's devices to the timing of FICON channels.
+    /// Holds this side's transfers to the timing of FICON channels. Messages are not held: beside pages they take no time
+    /// to speak of, but over a distance a real one takes 5 us per km.
     pub pacer: Option<Arc<crate::ficon::Pacer>>,
     /// Samples every device's counters so often, for [`Link::timeline`].
     pub timeline_every: Option<Duration>,
@@ -355,17 +356,19 @@ impl Link {
         }
     }
 
-    /// Closes one device and waits until none of its bytes can arrive any more.
+    /// Closes one device and waits until none of its bytes can arrive any more. It stays away, also if it was down
+    /// already.
     pub fn close_device(&self, device: u8) {
         let Some(state) = self.shared.devices.get(usize::from(device)) else { return };
-        self.shared.mark_down(device, &DownReason::Local);
+        self.shared.take_out(device);
         state.cut();
         state.waker.wake();
         state.wait_ended();
     }
 
     /// DEACTIVATE ISLINK for one device: it takes nothing new, ends when what is under way has arrived (or after two
-    /// seconds), and the peer is told that it was taken out. It stays away until [`Self::activate_device`].
+    /// seconds), and the peer is told that it was taken out. It stays away until [`Self::activate_device`], also if it
+    /// was down already.
     ///
     /// The last device takes the link with it.
     pub fn deactivate_device(&self, device: u8) {

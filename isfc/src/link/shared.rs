@@ -321,6 +321,14 @@ impl Shared {
         self.device(device).leaving.load(Ordering::Acquire)
     }
 
+    /// This side takes a device out, whatever ended it before: it stays away, also while it is on its way back.
+    pub(crate) fn take_out(&self, device: u8) {
+        let state = self.device(device);
+        let mut reason = state.reason.lock().expect("no thread panics while it holds a reason");
+        *reason = Some(DownReason::Local);
+        state.closed.store(true, Ordering::Release);
+    }
+
     /// A device that this side took out may come back.
     pub(crate) fn may_return(&self, device: u8) {
         let mut reason = self.device(device).reason.lock().expect("no thread panics while it holds a reason");
@@ -432,11 +440,12 @@ impl Shared {
         self.devices[usize::from(device)].idle.store(idle, Ordering::SeqCst);
     }
 
-    /// How long a program of `payload_bytes` must wait for its place on the channel.
-    pub(crate) fn pace(&self, device: u8, payload_bytes: u64, now: Instant) -> Duration {
+    /// How long a program of `payload_bytes` must wait for its place on the channel; the device has had something to send
+    /// since `busy`.
+    pub(crate) fn pace(&self, device: u8, payload_bytes: u64, now: Instant, busy: Instant) -> Duration {
         let Some(pacer) = &self.options.pacer else { return Duration::ZERO };
-        let now_ns = now.saturating_duration_since(self.started).as_nanos() as u64;
-        Duration::from_nanos(pacer.reserve(device, payload_bytes, now_ns))
+        let ns = |at: Instant| at.saturating_duration_since(self.started).as_nanos() as u64;
+        Duration::from_nanos(pacer.reserve(device, payload_bytes, ns(now), ns(busy)))
     }
 
     pub(crate) fn take_hold(&self, device: u8) -> Duration {
@@ -706,12 +715,17 @@ impl Shared {
     }
 
     /// A device that had ended is there again, on another socket; its thread is to be started after this.
-    /// False if the link is down: then nothing revives it.
+    /// False if the link is down, and then nothing revives it; or if this side has taken the device out meanwhile.
     pub(crate) fn revive(&self, device: u8, socket: Socket) -> bool {
         if self.core().devices_up() == 0 {
             return false;
         }
         let state = self.device(device);
+        // Held to the end: whoever takes the device out now either forbids its return, or finds it there.
+        let mut reason = state.reason.lock().expect("no thread panics while it holds a reason");
+        if *reason == Some(DownReason::Local) {
+            return false;
+        }
         *state.socket.lock().expect("no thread panics while it holds a socket") = Arc::new(socket);
         {
             let mut line = state.line();
@@ -724,9 +738,10 @@ impl Shared {
         state.receiving.store(false, Ordering::Relaxed);
         state.leaving.store(false, Ordering::Relaxed);
         state.carrying.store(0, Ordering::Relaxed);
-        *state.reason.lock().expect("no thread panics while it holds a reason") = None;
+        *reason = None;
         *state.ended.lock().expect("no thread panics while it holds this") = false;
         state.closed.store(false, Ordering::Release);
+        drop(reason);
         self.core().device_up(device);
         let _ = self.events.send(LinkEvent::DeviceUp(device));
         self.assign_roles();

@@ -127,9 +127,10 @@ const COMMANDS: [Command; 13] = [
         run: at::run,
     },
     Command {
-        name: "DEACTive",
+        // CP's own spelling, and the one that everybody tries first.
+        name: "DEACTive|DEACTIVAte",
         classes: Classes::of("B"),
-        syntax: "DEACTive ISLINK rdev [rdev ...]",
+        syntax: "DEACTive|DEACTIVAte ISLINK rdev [rdev ...]",
         help: "Takes devices out of their logical link. The last one takes the link with it.",
         run: islink::deactivate,
     },

@@ -60,8 +60,13 @@ impl<'a> Words<'a> {
     }
 }
 
-/// Whether `word` is `spelling`, or an abbreviation of it not shorter than its capitals.
+/// Whether `word` is `spelling`, or an abbreviation of it not shorter than its capitals. A word with two spellings has `|`
+/// between them.
 pub(super) fn spells(spelling: &str, word: &str) -> bool {
+    spelling.split('|').any(|one| abbreviates(one, word))
+}
+
+fn abbreviates(spelling: &str, word: &str) -> bool {
     let shortest = spelling.bytes().take_while(|byte| !byte.is_ascii_lowercase()).count();
     (shortest..=spelling.len()).contains(&word.len())
         && spelling.is_char_boundary(word.len())
@@ -76,6 +81,9 @@ mod tests {
     fn words_may_be_as_short_as_their_capitals() {
         for word in ["q", "Q", "query", "QUE"] {
             assert!(spells("Query", word), "{word}");
+        }
+        for word in ["deact", "DEACTIVE", "deactiva", "DEACTIVATE"] {
+            assert!(spells("DEACTive|DEACTIVAte", word), "{word}");
         }
         assert!(!spells("Query", "queries") && !spells("ACTivate", "AC") && !spells("Query", ""));
         let mut words = Words::new("  act  islink 4290 ");

@@ -14,7 +14,7 @@ use isfc::islink::Islink;
 use isfc::link::Priority;
 use isfc::socket::{Endpoint, Hub, RecvError, SendError, WaitError};
 use isfc::tls::Tls;
-use isfc::{Address, Link, LinkEvent, LinkOptions, Listener, MediumError};
+use isfc::{Address, Link, LinkError, LinkEvent, LinkOptions, Listener, MediumError};
 
 use super::console::Console;
 use super::inbox::Handle;
@@ -171,7 +171,7 @@ impl Peer {
     pub fn activate(&self, device: DeviceNumber) -> Result<(), DeviceRefused> {
         let mut inactive = self.inner.inactive.lock().expect("no thread panics while it holds this");
         let at = inactive.iter().position(|held| *held == device);
-        let at = at.ok_or_else(|| DeviceRefused(format!("Link device {device} is active already")))?;
+        let at = at.ok_or_else(|| self.not_taken_out(device))?;
         if let Some((link, index)) = self.inner.running(device) {
             link.activate_device(index).map_err(|error| DeviceRefused(error.to_string()))?;
         }
@@ -179,6 +179,21 @@ impl Peer {
         drop(inactive);
         self.inner.wake.notify_all();
         Ok(())
+    }
+
+    /// Why a device cannot be activated that this side has not taken out.
+    fn not_taken_out(&self, device: DeviceNumber) -> DeviceRefused {
+        // It asks for nothing: only a device that this side took out comes back for it.
+        let refused = self.inner.running(device).map(|(link, index)| link.activate_device(index));
+        DeviceRefused(match refused {
+            Some(Err(LinkError::TakenOutByPeer(_))) => {
+                format!(
+                    "Link device {device} was deactivated by {}, and is to be activated there",
+                    self.name()
+                )
+            }
+            _ => format!("Link device {device} is active already"),
+        })
     }
 
     /// DEACTIVATE ISLINK: takes a device out of the link; the last one takes the link with it.

@@ -80,7 +80,13 @@ fn of_kind(result: &ScenarioResult, kind: PictureKind) -> Option<Picture> {
         PictureKind::Samples => {
             let metric = result.metrics.get(&result.main_metric)?;
             let rows = rows_of(result, &result.main_metric);
-            intervals(title, &format!("{}: every run, median, interval", metric.what), metric, &rows, None)
+            intervals(
+                title,
+                &format!("{}: every run (dots), their median (bar), its interval (line)", metric.what),
+                metric,
+                &rows,
+                None,
+            )
         }
         PictureKind::Limits => limits(title, &result.comparisons, &result.metrics),
         PictureKind::Passes => {

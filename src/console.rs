@@ -58,17 +58,24 @@ fn show(mut client: Client, mut out: impl FnMut(String) + Send + 'static) -> Rec
                 Ok(Answer::Told(line)) => out(format!("{line}\n")),
                 Ok(Answer::Response(response)) => {
                     response.lines.iter().for_each(|line| out(format!("{line}\n")));
-                    out("Ready;\n".replace("Ready;", if response.code == 0 { "Ready;" } else { "Refused;" }));
+                    out(if response.code == 0 { "Ready;\n" } else { "Refused;\n" }.to_owned());
                     if responded.send(response.code == 0).is_err() {
                         return;
                     }
                 }
-                Ok(Answer::Error(_)) | Err(ClientError::Gone(_)) => return,
+                Ok(Answer::Error(_)) | Err(ClientError::Gone(_)) => {
+                    return out("(the member has stopped)\n".to_owned());
+                }
                 Err(error) => return out(format!("{error}\n")),
             }
         }
     });
     responses
+}
+
+/// Whether a command is one that a password is part of: it is not kept.
+fn has_password(text: &str) -> bool {
+    text.split_whitespace().any(|word| word.eq_ignore_ascii_case("LOGON"))
 }
 
 /// Standard input is a file or a pipe: one command after the other.
@@ -108,7 +115,9 @@ fn interactive(args: &Args, client: Client, history: &std::path::Path) -> anyhow
             Ok(text) if text.trim().is_empty() => {}
             Ok(text) if ["exit", "quit"].contains(&text.trim()) => break Ok(ExitCode::SUCCESS),
             Ok(text) => {
-                let _ = editor.add_history_entry(&text);
+                if !has_password(&text) {
+                    let _ = editor.add_history_entry(&text);
+                }
                 let asked = writer.ask(&Asked::Command { user: args.user, text });
                 if asked.is_err() || responses.recv().is_err() {
                     break Err(anyhow::anyhow!("{} has stopped", args.member));

@@ -8,14 +8,18 @@ use ssi::SystemName;
 use ssi::config::{Effective, SystemConfig};
 use ssi::source::{Finding, Limits, Source};
 
+use crate::cluster::ClusterArg;
 use crate::diagnostics;
 use crate::progress::print;
 
 /// Options of `lgr cpsyntax`.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// The file
-    file: PathBuf,
+    /// The file [default: system.config of the cluster]
+    file: Option<PathBuf>,
+
+    #[command(flatten)]
+    cluster: ClusterArg,
 
     /// Show what it says to this member only
     #[arg(long, value_name = "NAME")]
@@ -40,7 +44,11 @@ struct Output {
 
 /// Runs the command: 0 if the file can be used, 1 if not.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let source = Source::read(&args.file, Limits::CONFIG)?;
+    let path = match &args.file {
+        Some(path) => path.clone(),
+        None => args.cluster.open()?.config(),
+    };
+    let source = Source::read(&path, Limits::CONFIG)?;
     let (config, diagnostics) = SystemConfig::parse(&source);
     let has_errors = diagnostics.has_errors();
     let mut names = config.members();

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use serde::Serialize;
 use ssi::SystemName;
 use ssi::directory::{self, HashCost, Object, UserDirect};
@@ -85,12 +86,14 @@ fn in_words(output: &Output, has_errors: bool) -> String {
     }
 }
 
-/// Compiles and writes the object directories of all members.
+/// Compiles and writes the object directories of all members; one at a time, so that all have one serial.
 pub(crate) fn replace(
     dir: &ClusterDir,
     directory: &UserDirect,
     members: &[SystemName],
 ) -> anyhow::Result<Vec<Object>> {
+    let lock = std::fs::File::open(dir.objects()).with_context(|| dir.objects().display().to_string())?;
+    lock.lock().with_context(|| dir.objects().display().to_string())?;
     let old = members.iter().filter_map(|member| directory::read(&dir.object(*member)).ok());
     let serial = old.map(|object| object.serial).max().unwrap_or(0) + 1;
     let objects =

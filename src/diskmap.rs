@@ -7,14 +7,18 @@ use serde::Serialize;
 use ssi::directory::{UserDirect, VolumeMap, maps};
 use ssi::source::{Limits, Source};
 
+use crate::cluster::ClusterArg;
 use crate::diagnostics;
 use crate::progress::print;
 
 /// Options of `lgr diskmap`.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// The source directory
-    source: PathBuf,
+    /// The source directory [default: user.direct of the cluster]
+    source: Option<PathBuf>,
+
+    #[command(flatten)]
+    cluster: ClusterArg,
 
     /// Only this volume
     #[arg(long, value_name = "VOLID")]
@@ -37,7 +41,11 @@ struct Output {
 
 /// Runs the command: 1 if minidisks overlap.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let source = Source::read(&args.source, Limits::DIRECTORY)?;
+    let path = match &args.source {
+        Some(path) => path.clone(),
+        None => args.cluster.open()?.source_directory(),
+    };
+    let source = Source::read(&path, Limits::DIRECTORY)?;
     let (directory, diagnostics) = UserDirect::parse_statements(&source);
     diagnostics::show(&source, &diagnostics);
     let wanted =

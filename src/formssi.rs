@@ -1,4 +1,4 @@
-//! `lgr formssi`: makes, shows and unlocks a cluster's persistent data record.
+//! `lgr formssi`: makes, shows, unlocks and upgrades a cluster's persistent data record.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,7 +7,7 @@ use anyhow::bail;
 use clap::Subcommand;
 use serde::Serialize;
 use ssi::dasd::{Access, Volume, label};
-use ssi::member::{MemberState, Record};
+use ssi::member::{LEVEL, MemberState, Record};
 use ssi::node::Stamp;
 use ssi::pdr::{self, View};
 use ssi::{ClusterName, MEMBERS_MAX, Slot, SystemName};
@@ -40,6 +40,14 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make a record of an older level one of this level; its members may run
+    #[command(alias = "UPGRADE")]
+    Upgrade {
+        /// The volume's file
+        volume: PathBuf,
+        /// The cluster
+        cluster: ClusterName,
+    },
     /// Take the record's lock away from whoever has it
     #[command(alias = "UNLOCK")]
     Unlock {
@@ -53,6 +61,7 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Create { volume, cluster, members, replace } => create(volume, *cluster, members, *replace),
         Command::Display { volume, json } => display(volume, *json),
+        Command::Upgrade { volume, cluster } => upgrade(volume, *cluster),
         Command::Unlock { volume } => {
             let told = match pdr::unlock(volume)? {
                 Some(owner) => format!("{}: unlocked; {owner} had it\n", volume.display()),
@@ -73,6 +82,10 @@ fn create(
     if members.len() > usize::from(MEMBERS_MAX) {
         bail!("a cluster has at most {MEMBERS_MAX} members, not {}", members.len());
     }
+    let twin = members.iter().enumerate().find(|(at, member)| members[..*at].contains(member));
+    if let Some((_, member)) = twin {
+        bail!("two members are called {member}");
+    }
     let found = label(&Volume::open(path, Access::Read)?)?.allocation.owner.cluster;
     if let Some(owner) = found.filter(|owner| *owner != cluster) {
         bail!("volume {} belongs to cluster {owner}, not to {cluster}", path.display());
@@ -82,6 +95,15 @@ fn create(
     display(path, false)
 }
 
+fn upgrade(path: &Path, cluster: ClusterName) -> anyhow::Result<ExitCode> {
+    let told = match pdr::upgrade(path, cluster)? {
+        LEVEL => format!("{}: is of level {LEVEL} already\n", path.display()),
+        before => format!("{}: upgraded from level {before} to level {LEVEL}\n", path.display()),
+    };
+    print(&told);
+    Ok(ExitCode::SUCCESS)
+}
+
 #[derive(Serialize)]
 struct Output {
     volume: String,
@@ -89,6 +111,7 @@ struct Output {
     locked_by: Option<String>,
     lock_steals: u64,
     generation: u64,
+    level: u16,
     stamp: Option<String>,
     timeouts: bool,
     slots: Vec<SlotOutput>,
@@ -99,6 +122,7 @@ struct SlotOutput {
     slot: Slot,
     system: Option<SystemName>,
     state: MemberState,
+    level: u16,
     incarnation: u64,
     heartbeat: u64,
     heartbeat_stamp: Option<String>,
@@ -147,6 +171,7 @@ fn output(volume: &str, view: &View) -> Output {
             slot,
             system: entry.system,
             state: entry.state,
+            level: entry.level,
             incarnation: entry.incarnation,
             heartbeat: entry.heartbeat,
             heartbeat_stamp: stamp(of.heartbeat),
@@ -159,6 +184,7 @@ fn output(volume: &str, view: &View) -> Output {
         locked_by: view.locked_by.clone(),
         lock_steals: view.steals,
         generation: view.contents.generation,
+        level: record.level,
         stamp: stamp(stamps.last),
         timeouts: record.timeouts,
         slots: Slot::all().map(slot).collect(),

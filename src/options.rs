@@ -108,8 +108,8 @@ pub(crate) struct LimitArgs {
     #[arg(long)]
     pub(crate) immediate: bool,
 
-    /// Most bytes per second for all queues together [default: no limit]
-    #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
+    /// Most bytes per second on the wire, for all queues together [default: no limit]
+    #[arg(long, visible_alias = "bandwidth", value_parser = parse_bytes, value_name = "SIZE")]
     pub(crate) rate_limit: Option<u64>,
 }
 
@@ -249,7 +249,11 @@ pub(crate) fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-fn as_text<T: std::fmt::Display, S: serde::Serializer>(value: &T, out: S) -> Result<S::Ok, S::Error> {
+/// The value in its written form.
+pub(crate) fn as_text<T: std::fmt::Display, S: serde::Serializer>(
+    value: &T,
+    out: S,
+) -> Result<S::Ok, S::Error> {
     out.collect_str(value)
 }
 

@@ -12,6 +12,7 @@ use guest_mem::{MemoryAvailable, MemoryNeed, Storage, StorageOptions, check_fits
 use isfc::ficon::{Layout, Pacer};
 use isfc::tls::Tls;
 use isfc::{Address, Endpoints, Link, LinkOptions, Medium, Share};
+use lgr_engine::codec::Compress;
 use lgr_engine::driver::{Cancel, SourceOptions, relocate};
 use lgr_engine::event::{Event, Observer};
 use lgr_engine::guest::Guest;
@@ -22,7 +23,7 @@ use lgr_engine::workload::{OVERHEAD_BYTES, Workload};
 use serde::Serialize;
 
 use crate::options::{
-    GuestArgs, LimitArgs, MemberArgs, ProgressArg, as_text_if_given, member_name, named, seconds,
+    GuestArgs, LimitArgs, MemberArgs, ProgressArg, as_text, as_text_if_given, member_name, named, seconds,
 };
 use crate::progress::complain;
 use crate::{launcher, output, progress, signals, trace};
@@ -51,6 +52,11 @@ pub(crate) struct RelocateArgs {
     /// Do not make memory ready at a member started here
     #[arg(long)]
     pub(crate) no_prefault: bool,
+
+    /// Pack pages: auto (when the link is the limit), never, or zstd[:LEVEL] always, levels 1 to 9
+    #[arg(long, default_value = "auto", value_parser = named::<Compress>, value_name = "WHEN")]
+    #[serde(serialize_with = "as_text")]
+    pub(crate) compress: Compress,
 
     /// Hash live memory on its way too, not only memory that stands still
     #[arg(long)]
@@ -247,6 +253,7 @@ fn source_options(args: &RelocateArgs) -> SourceOptions {
         limits: args.limits.limits(),
         rate_limit: rate.map_or_else(RateLimit::unlimited, RateLimit::new),
         hash_live: args.hash_live,
+        compress: args.compress,
         verify: !args.no_verify,
         run_after: Duration::from_secs_f64(args.run_after),
         faults: args.common.fault.clone(),

@@ -1,6 +1,6 @@
 //! What the documents name exists, and what exists is named in the documents.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -67,6 +67,24 @@ fn every_fault_in_the_documents_is_one() {
 }
 
 #[test]
+fn systemd_takes_the_unit_of_a_member() {
+    let unit = document("docs/lgr-member@.service");
+    // The checker wants the program to be there.
+    let program = env!("CARGO_BIN_EXE_lgr");
+    assert!(unit.contains("ExecStart=/usr/bin/lgr member "));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lgr-member@MEMBERA.service");
+    fs::write(&path, unit.replace("/usr/bin/lgr", program)).unwrap();
+    let Ok(output) = std::process::Command::new("systemd-analyze").arg("verify").arg(&path).output() else {
+        println!("skipped: systemd-analyze is not installed");
+        return;
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    let of_ours: Vec<&str> = said.lines().filter(|line| line.contains("lgr-member")).collect();
+    assert!(output.status.success() && of_ours.is_empty(), "{said}");
+}
+
+#[test]
 fn every_relative_link_leads_to_a_file() {
     let documents = [
         "README.md",
@@ -77,6 +95,10 @@ fn every_relative_link_leads_to_a_file() {
         "docs/protocol.md",
         "docs/faults.md",
         "docs/security.md",
+        "docs/cluster.md",
+        "docs/configuration.md",
+        "docs/running.md",
+        "docs/volumes.md",
     ];
     for path in documents {
         let folder = PathBuf::from(path);

@@ -15,7 +15,8 @@ use lgr_engine::report::{PassKind, Report, Side};
 use rustix::process::Signal;
 
 /// Two passes and then the stop, with something to send in each.
-const TWO_PASSES: &str = "--workload uniform --dirty-rate 400M --rate-limit 100M --max-passes 2";
+const TWO_PASSES: &str =
+    "--workload uniform --dirty-rate 400M --rate-limit 100M --compress never --max-passes 2";
 
 /// Lets `fault` strike on both sides, which each act on their own, and checks that one guest is left.
 fn with_fault(fault: &str, trial: &Trial) -> (Aftermath, Side) {
@@ -175,7 +176,7 @@ fn cuts_over_shm_with_threads_leave_one_guest() {
 /// arrived after a newer one would be a stale page.
 fn held_back_in(step: &str, medium: &str) {
     let trial = Trial::new();
-    let writes = "--workload hotcold --working-set 4M --dirty-rate 400M --rate-limit 100M --max-passes 4";
+    let writes = "--workload hotcold --working-set 4M --dirty-rate 400M --rate-limit 100M --compress never --max-passes 4";
     let words = format!("{SMALL} {writes} --medium {medium} --fault hold:3:200ms@{step}");
     let (ended, report) = trial.relocate(&words);
     assert_moved_whole(&ended, &report);
@@ -209,7 +210,7 @@ fn a_destination_that_stops_reading_is_given_up_and_the_guest_goes_on() {
             "tcp" => "tcp:127.0.0.1:0".to_owned(),
             _ => format!("{medium}:{}", trial.path("link").display()),
         };
-        let words = format!("{SMALL} --rate-limit 4M");
+        let words = format!("{SMALL} --rate-limit 4M --compress never");
         let mut pair = Pair::start_at(&trial, &address, "--peer-timeout 1", &words);
         pair.source.in_first_pass();
         pair.destination.signal(Signal::STOP);
@@ -225,7 +226,8 @@ fn a_destination_that_stops_reading_is_given_up_and_the_guest_goes_on() {
 #[test]
 fn an_interrupted_launcher_leaves_the_guest_on_the_source() {
     let trial = Trial::new();
-    let mut launcher = trial.start(&format!("relocate {SMALL} --rate-limit 4M --progress json"));
+    let mut launcher =
+        trial.start(&format!("relocate {SMALL} --rate-limit 4M --compress never --progress json"));
     launcher.in_first_pass();
     launcher.signal(Signal::INT);
     let ended = launcher.wait();
@@ -235,7 +237,7 @@ fn an_interrupted_launcher_leaves_the_guest_on_the_source() {
 #[test]
 fn an_interrupted_source_leaves_the_guest_with_itself() {
     let trial = Trial::new();
-    let mut pair = Pair::start(&trial, "", &format!("{SMALL} --rate-limit 4M"));
+    let mut pair = Pair::start(&trial, "", &format!("{SMALL} --rate-limit 4M --compress never"));
     pair.source.in_first_pass();
     pair.source.signal(Signal::INT);
     let aftermath = pair.wait();
@@ -246,7 +248,7 @@ fn an_interrupted_source_leaves_the_guest_with_itself() {
 #[test]
 fn an_interrupted_destination_sends_the_guest_back() {
     let trial = Trial::new();
-    let mut pair = Pair::start(&trial, "", &format!("{SMALL} --rate-limit 4M"));
+    let mut pair = Pair::start(&trial, "", &format!("{SMALL} --rate-limit 4M --compress never"));
     pair.source.in_first_pass();
     pair.destination.signal(Signal::INT);
     let aftermath = pair.wait();

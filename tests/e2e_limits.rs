@@ -37,7 +37,7 @@ fn a_guest_that_writes_too_fast_is_not_held_beyond_maxquiesce() {
 #[test]
 fn a_rest_that_cannot_be_sent_within_maxquiesce_is_not_even_tried() {
     let trial = Trial::new();
-    let words = "--workload uniform --dirty-rate 1G --rate-limit 64M --max-quiesce 0.05 --max-passes 3";
+    let words = "--workload uniform --dirty-rate 1G --rate-limit 64M --compress never --max-quiesce 0.05 --max-passes 3";
     let (ended, report) = trial.relocate(&format!("{SMALL} {words}"));
     assert_held_at_most(&report, 50.0);
     assert_stayed_whole(&ended, &report, 5);
@@ -49,7 +49,7 @@ fn a_rest_that_cannot_be_sent_within_maxquiesce_is_not_even_tried() {
 #[test]
 fn a_guest_stopped_for_too_long_goes_on_at_the_source() {
     let trial = Trial::new();
-    let words = "--working-set 2M --dirty-rate 400M --max-quiesce 0.2 --rate-limit 64M --max-passes 2";
+    let words = "--working-set 2M --dirty-rate 400M --max-quiesce 0.2 --rate-limit 64M --compress never --max-passes 2";
     let held: String = (0..16).map(|device| format!(" --fault hold:{device}:3000ms@penultimate")).collect();
     let (ended, report) = trial.relocate(&format!("{SMALL} {words} {held}"));
     assert_held_at_most(&report, 200.0);
@@ -62,7 +62,7 @@ fn a_guest_stopped_for_too_long_goes_on_at_the_source() {
 fn maxtotal_ends_a_move_that_takes_longer() {
     for medium in ["tcp", "shm"] {
         let trial = Trial::new();
-        let words = format!("--max-total 0.2 --rate-limit 16M --medium {medium}");
+        let words = format!("--max-total 0.2 --rate-limit 16M --compress never --medium {medium}");
         let (ended, report) = trial.relocate(&format!("{SMALL} {words}"));
         assert_stayed_whole(&ended, &report, 4);
         assert!(report.finish.reason.starts_with("MAXTOTAL"), "{ended}");
@@ -73,7 +73,7 @@ fn maxtotal_ends_a_move_that_takes_longer() {
 #[test]
 fn the_pass_limit_stops_a_guest_that_never_converges() {
     let trial = Trial::new();
-    let words = "--workload uniform --dirty-rate 400M --rate-limit 100M --max-passes 3";
+    let words = "--workload uniform --dirty-rate 400M --rate-limit 100M --compress never --max-passes 3";
     let (ended, report) = trial.relocate(&format!("{SMALL} {words}"));
     assert_moved_whole(&ended, &report);
     assert_eq!(report.passes.len(), 5, "{ended}");

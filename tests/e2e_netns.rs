@@ -98,7 +98,7 @@ fn ip(words: &str) -> Result<(), String> {
 fn a_guest_crosses_a_network_whole() {
     let trial = Trial::new();
     let Some(cable) = Cable::new(&trial) else { return };
-    let words = format!("--rate-limit 64M --dirty-rate 4M {SMALL}");
+    let words = format!("--rate-limit 64M --compress never --dirty-rate 4M {SMALL}");
     let (source, destination) = cable.members("", &words);
     let aftermath = Aftermath { source: source.wait(), destination: destination.wait() };
     assert_eq!(aftermath.assert_one_guest(&trial), Side::Destination);
@@ -116,7 +116,8 @@ fn a_guest_crosses_a_network_whole() {
 fn a_guest_stays_when_the_cable_is_pulled() {
     let trial = Trial::new();
     let Some(cable) = Cable::new(&trial) else { return };
-    let (mut source, destination) = cable.members("--peer-timeout 1", &format!("--rate-limit 4M {SMALL}"));
+    let (mut source, destination) =
+        cable.members("--peer-timeout 1", &format!("--rate-limit 4M --compress never {SMALL}"));
     source.in_first_pass();
     cable.pull();
     let aftermath = Aftermath { source: source.wait(), destination: destination.wait() };

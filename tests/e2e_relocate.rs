@@ -26,7 +26,9 @@ fn moves_over_all_queues(medium: &str, engine: &str) {
         println!("skipped: io_uring ({reason})");
         return;
     }
-    let words = format!("--memory 64M --rate-limit 128M --dirty-rate 4M --medium {medium} --engine {engine}");
+    let words = format!(
+        "--memory 64M --rate-limit 128M --compress never --dirty-rate 4M --medium {medium} --engine {engine}"
+    );
     let report = moves_whole(&words);
     assert_eq!(report.medium, medium);
     let expected = if engine == "blocking" { EngineKind::Blocking } else { EngineKind::IoUring };
@@ -288,7 +290,7 @@ fn the_link_shows_its_devices_when_asked_and_the_report_has_their_timeline() {
     let trial = Trial::new();
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("report.json");
-    let words = "--memory 32M --queues 3 --rate-limit 64M --progress none --islink";
+    let words = "--memory 32M --queues 3 --rate-limit 64M --compress never --progress none --islink";
     let ended = trial.run(&format!("relocate {BRIEF} {words} --json {}", path.display()));
     let report = Report::from_json(&std::fs::read_to_string(&path).unwrap()).unwrap();
     let out = ended.out();

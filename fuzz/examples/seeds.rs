@@ -10,6 +10,7 @@ use guest_mem::{
 use isfc::ctc::{Adapter, Effect, Identity, Request, Role};
 use isfc::frame::{Extent, ExtentClass, FLAG_DIGEST, FrameKind, Header, IDX_LEN_BYTES};
 use isfc::hello::{Agreement, FEATURES, Offer, Refusal, VERSIONS, Welcome};
+use lgr_engine::codec::packer::Packer;
 use lgr_engine::message::{self, Message, PassEnd, PassTotals};
 use lgr_engine::owner::{GuestName, MemberName, OwnerVolume};
 use lgr_engine::report::{FinishCode, PassKind};
@@ -34,6 +35,11 @@ fn main() {
         "extents",
         vec![[&[0xFF; 16][..], extents[0].to_wire().as_bytes(), extents[1].to_wire().as_bytes()].concat()],
     );
+    let frame = zstd_of(&[7; 9000]);
+    write(
+        "packed_payload",
+        vec![[&9000u32.to_le_bytes()[..], &frame].concat(), [&[9, 0, 0, 0][..], &frame].concat()],
+    );
     // Segments 10 and 73 arrive, then 9: the oldest that an acknowledgement speaks of.
     write("segments", vec![vec![1, 2, 9, 2, 62, 1, 65, 4, 0]]);
     let layouts = ["ficon8s:4x4", "ficon-express4:1x12@10km", "FICON Express16S+:2x8@100"];
@@ -51,6 +57,14 @@ fn main() {
 const FOUR_CONFIG: &[u8] = include_bytes!("../../ssi/tests/samples/four.config");
 const LAB_CONFIG: &[u8] = include_bytes!("../../ssi/tests/samples/lab.config");
 const FOUR_DIRECT: &[u8] = include_bytes!("../../ssi/tests/samples/four.direct");
+
+/// The bytes, packed.
+fn zstd_of(bytes: &[u8]) -> Vec<u8> {
+    let (mut packer, mut out) = (Packer::new(1).unwrap(), vec![0; bytes.len()]);
+    packer.copy[..bytes.len()].copy_from_slice(bytes);
+    let len = packer.pack(bytes.len(), 1, &mut out).unwrap();
+    out[..len].to_vec()
+}
 
 fn write(target: &str, seeds: Vec<Vec<u8>>) {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);

@@ -59,6 +59,7 @@ impl Peer {
         let (sink, pages) = (Arc::new(Sink::new(memory.clone(), level2)), Arc::new(Pages::new()));
         let conditions = Conditions {
             level2,
+            packs: level2 && conditions & 16 == 0,
             shared_len_bytes: (conditions & 2 != 0).then_some(caller::REGION_LEN_BYTES / 2),
             split: conditions & 4 != 0,
             dialing: conditions & 8 != 0,
@@ -147,8 +148,12 @@ impl Peer {
     fn check_placed(&self, frame: &Frame) {
         let found = self.memory.snapshot();
         let mut expected = found.clone();
-        let mut payload = &frame.payload[..];
-        for extent in frame.extents.iter().filter(|extent| extent.class == ExtentClass::Raw) {
+        let unpacked = frame.unpacked();
+        let (class, mut payload) = match &unpacked {
+            Some(unpacked) => (ExtentClass::Packed, &unpacked[..]),
+            None => (ExtentClass::Raw, &frame.payload[..]),
+        };
+        for extent in frame.extents.iter().filter(|extent| extent.class == class) {
             let place = &mut expected[caller::range(extent)];
             if frame.is_fetched() {
                 place.fill(0); // as the peer's region is

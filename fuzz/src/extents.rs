@@ -14,7 +14,7 @@ pub fn run(bytes: &[u8]) {
         let mut sound = [0; EXTENT_LEN_BYTES];
         sound.copy_from_slice(wire);
         (sound[6], sound[7], sound[11]) = (0, 0, 0);
-        sound[12..].copy_from_slice(&[1 + (wire[12] & 1), 0, 0, 0]);
+        sound[12..].copy_from_slice(&[1 + (wire[12] & 3), 0, 0, 0]);
         check(&sound, 1 << 49, &mut extents);
     }
     let raw: u64 = extents.iter().filter(|extent| extent.class == ExtentClass::Raw).map(len).sum();

@@ -18,6 +18,7 @@ pub mod manifest_batch;
 pub mod member_message;
 pub mod object_directory;
 pub mod owner_record;
+pub mod packed_payload;
 pub mod pdr_record;
 pub mod segments;
 pub mod socket_message;
@@ -28,7 +29,7 @@ pub mod user_direct;
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 21] = [
+pub const TARGETS: [(&str, Target); 22] = [
     ("address", address::run),
     ("control_message", control_message::run),
     ("ctc_adapter", ctc_adapter::run),
@@ -45,6 +46,7 @@ pub const TARGETS: [(&str, Target); 21] = [
     ("member_message", member_message::run),
     ("object_directory", object_directory::run),
     ("owner_record", owner_record::run),
+    ("packed_payload", packed_payload::run),
     ("pdr_record", pdr_record::run),
     ("segments", segments::run),
     ("socket_message", socket_message::run),

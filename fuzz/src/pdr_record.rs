@@ -16,7 +16,7 @@ pub fn run(bytes: &[u8]) {
         contents[at..at + system.len()].copy_from_slice(system);
     }
     contents[..8].copy_from_slice(b"PDRDATA1");
-    contents[0x1C..0x1E].copy_from_slice(&[0, 1]);
+    contents[0x1C..0x1E].copy_from_slice(&[0, 1 + bytes.last().map_or(0, |byte| byte & 1)]);
     contents[0x18..0x1C].fill(0);
     let crc = crc32c::crc32c(&contents);
     contents[0x18..0x1C].copy_from_slice(&crc.to_be_bytes());

@@ -14,7 +14,8 @@
 //! ```
 //!
 //! The first extent rides in the header, because most transfers have just one; `extents - 1` more
-//! follow the header, 16 bytes each, and then the bytes of all raw extents in their order.
+//! follow the header, 16 bytes each, and then the payload: the bytes of all raw extents in their order, or in their
+//! place one packed piece that becomes the bytes of all packed extents.
 
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -88,6 +89,11 @@ pub enum ExtentClass {
     Raw = 1,
     /// They are all zero and not in the payload.
     Zero = 2,
+    /// The payload, unpacked by the owner of the region, is the bytes of all packed extents in their order. Never in
+    /// one transfer with raw ones.
+    Packed = 3,
+    /// The receiver has them already: they are what an earlier transfer placed there.
+    Kept = 4,
 }
 
 /// A stretch of a region, as it stands on the wire.
@@ -128,6 +134,8 @@ impl Extent {
         let class = match wire.class.get() {
             1 => ExtentClass::Raw,
             2 => ExtentClass::Zero,
+            3 => ExtentClass::Packed,
+            4 => ExtentClass::Kept,
             other => return Err(FrameError::ExtentClass(other)),
         };
         let (offset_bytes, len_bytes) = (wire.offset.get(), wire.len.get());
@@ -210,6 +218,12 @@ pub enum FrameError {
     /// A fetch was asked of a device whose medium shares no memory.
     #[error("transfer asks to be fetched, but region {0} is not shared")]
     NotShared(u16),
+    /// An extent of a class that was not agreed on in the hello.
+    #[error("transfer with packed or kept extents, which were not agreed on")]
+    NotAgreed,
+    /// A packed transfer with raw extents, without a digest, or to be fetched.
+    #[error("a packed transfer has a digest, and neither raw extents nor a payload that is elsewhere")]
+    Packed,
     /// A socket number out of range.
     #[error("message for socket {0}, at most {max} exist", max = crate::link::SOCKETS_MAX)]
     Socket(u16),

@@ -17,6 +17,8 @@ use crate::transfer::{TransferSink, TransferSource};
 pub struct Conditions {
     /// Segments, credit and names; otherwise a link of level 1.
     pub level2: bool,
+    /// Extents may be packed or kept.
+    pub packs: bool,
     /// The peer shares its region of this length, in bytes, for payload to be fetched.
     pub shared_len_bytes: Option<u64>,
     /// A thread for each direction, as the blocking engine has it.
@@ -50,6 +52,7 @@ impl LoneDevice {
             devices: vec![DeviceState::new(Socket::new(Domain::UNIX, Type::STREAM, None)?)?],
             remote: remote.into_iter().collect(),
             level2: conditions.level2,
+            packs: conditions.packs,
             dialing: conditions.dialing,
             split: conditions.split,
             shares: false,

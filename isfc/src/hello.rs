@@ -20,8 +20,11 @@ pub const VERSIONS: (u16, u16) = (1, 2);
 pub const FEATURE_DIGEST: u64 = 1;
 /// Feature: the receiver fetches payload from the sender's shared region.
 pub const FEATURE_FETCH: u64 = 2;
+/// Feature: extents may be packed, their bytes unpacked by the region's owner, or kept, as the receiver has them
+/// already. Needs version 2, where what comes damaged is sent again.
+pub const FEATURE_PACKED: u64 = 4;
 /// Features this build knows.
-pub const FEATURES: u64 = FEATURE_DIGEST | FEATURE_FETCH;
+pub const FEATURES: u64 = FEATURE_DIGEST | FEATURE_FETCH | FEATURE_PACKED;
 /// Most devices a logical link has (IBM: 1 to 16 FCTC connections per link).
 pub const DEVICES_MAX: u8 = 16;
 /// Most regions one side shares over the shm medium.
@@ -190,6 +193,13 @@ pub struct Agreement {
     pub features: u64,
 }
 
+impl Agreement {
+    /// Extents may be packed or kept.
+    pub fn packs(&self) -> bool {
+        self.version >= 2 && self.features & FEATURE_PACKED != 0
+    }
+}
+
 /// Why two sides do not come together, as the dialling side learns it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WelcomeError {
@@ -291,6 +301,16 @@ mod tests {
     fn the_newest_common_version_wins() {
         assert_eq!(negotiate((1, 4), 7, (2, 3), 5), Ok(Agreement { version: 3, features: 5 }));
         assert_eq!(negotiate((1, 1), 1, (1, 9), 1), Ok(Agreement { version: 1, features: 1 }));
+    }
+
+    #[test]
+    fn nothing_is_packed_unless_both_know_how_and_what_is_damaged_comes_again() {
+        let packs = |version, features| {
+            negotiate(VERSIONS, FEATURES, (1, version), features).map(|agreement| agreement.packs())
+        };
+        assert_eq!(packs(2, FEATURES), Ok(true));
+        assert_eq!(packs(2, FEATURE_DIGEST | FEATURE_FETCH), Ok(false), "an older peer");
+        assert_eq!(packs(1, FEATURES), Ok(false));
     }
 
     #[test]

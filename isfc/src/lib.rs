@@ -61,4 +61,6 @@ pub use listener::Listener;
 pub use medium::{Endpoints, HELLO_DEADLINE, MediumError, Share};
 pub use region::{Region, RemoteRegionError, SharedRegion};
 pub use slice::prefer_latency;
-pub use transfer::{Admission, Next, Placed, Transfer, TransferSink, TransferSource, raw_len_bytes};
+pub use transfer::{
+    Admission, Next, Placed, Transfer, TransferSink, TransferSource, len_bytes_of, raw_len_bytes,
+};

@@ -28,8 +28,11 @@ use crate::medium::Carrier;
 const WAIT_MIN: Duration = Duration::from_millis(100);
 /// Longest wait between two calls of a device.
 const WAIT_MAX: Duration = Duration::from_secs(2);
-/// How often the keeper of a link looks at its devices.
+/// How often the keeper of a link looks at its devices while one is down. While all are up it sleeps: whatever changes that
+/// wakes it.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
+/// Longest sleep of a keeper with nothing to do.
+const SLEEP: Duration = Duration::from_secs(5);
 
 /// How the devices of a link are brought back.
 #[derive(Debug)]
@@ -74,6 +77,7 @@ impl Keeper {
         let now = Instant::now();
         let mut waits = vec![(WAIT_MIN, now); usize::from(offer.devices)];
         let mut was_down = vec![false; usize::from(offer.devices)];
+        self.shared.keep_here();
         while !self.is_over() {
             for device in 0..offer.devices {
                 // A peer that has stopped takes calls and does not answer: each may cost a second.
@@ -99,7 +103,7 @@ impl Keeper {
                     }
                 }
             }
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::park_timeout(if was_down.contains(&true) { LOOK_EVERY } else { SLEEP });
         }
     }
 

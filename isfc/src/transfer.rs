@@ -19,10 +19,13 @@ pub struct Transfer {
     pub region: u16,
     /// At most [`EXTENTS_MAX`], together at most [`BODY_LEN_BYTES_MAX`] bytes.
     pub extents: Vec<Extent>,
-    /// xxh3-64 of the raw bytes in order: set it when they cannot change any more.
+    /// xxh3-64 of the payload, which is the raw bytes in order: set it when they cannot change any more.
     pub digest: Option<u64>,
     /// Send the first bytes of `staging` in place of the region's: a private copy of live memory.
     pub staged: bool,
+    /// So many bytes of `staging` are the payload that becomes the packed extents: fewer than they cover, with a digest,
+    /// and without raw extents. Only on links that pack ([`crate::Link::packs`]).
+    pub packed_len_bytes: Option<u32>,
     /// Private buffer of the device, [`BODY_LEN_BYTES_MAX`] bytes.
     pub staging: Vec<u8>,
 }
@@ -36,6 +39,7 @@ impl Transfer {
             extents: Vec::with_capacity(EXTENTS_MAX),
             digest: None,
             staged: false,
+            packed_len_bytes: None,
             staging: Vec::new(),
         }
     }
@@ -45,6 +49,7 @@ impl Transfer {
         self.extents.clear();
         self.digest = None;
         self.staged = false;
+        self.packed_len_bytes = None;
     }
 
     /// The private buffer at its full size (it is allocated on first use: most passes need none).
@@ -53,16 +58,25 @@ impl Transfer {
         &mut self.staging
     }
 
-    /// Bytes that travel: the raw extents' length.
+    /// Bytes of the raw extents.
     pub fn raw_len_bytes(&self) -> u64 {
         raw_len_bytes(&self.extents)
+    }
+
+    /// Bytes that travel.
+    pub fn payload_len_bytes(&self) -> u64 {
+        self.packed_len_bytes.map_or_else(|| self.raw_len_bytes(), u64::from)
     }
 }
 
 /// Sum of the raw extents' lengths, in bytes.
 pub fn raw_len_bytes(extents: &[Extent]) -> u64 {
-    let raw = extents.iter().filter(|extent| extent.class == ExtentClass::Raw);
-    raw.map(|extent| u64::from(extent.len_bytes)).sum()
+    len_bytes_of(ExtentClass::Raw, extents)
+}
+
+/// Sum of the lengths of the extents of `class`, in bytes.
+pub fn len_bytes_of(class: ExtentClass, extents: &[Extent]) -> u64 {
+    extents.iter().filter(|extent| extent.class == class).map(|extent| u64::from(extent.len_bytes)).sum()
 }
 
 /// What a [`TransferSource`] has for a device.
@@ -123,7 +137,16 @@ pub trait TransferSink: Send + Sync {
     /// # Errors
     /// A text that says why not; the device it came on is closed.
     fn admit(&self, device: u8, epoch: u32, tag: u64, extents: &[Extent]) -> Result<Admission, String>;
-    /// All raw bytes are in place.
+    /// Writes what `payload` becomes when it is unpacked to the packed extents, in their order. The payload is what the
+    /// sender sent, by its digest, and hostile for all that. [`Self::placed`] follows.
+    ///
+    /// # Errors
+    /// A text that says why it cannot be unpacked, or not to exactly as many bytes; the device it came on is closed.
+    fn unpack(&self, device: u8, extents: &[Extent], payload: &[u8]) -> Result<(), String> {
+        let _ = (device, extents, payload);
+        Err("nothing is unpacked here".to_owned())
+    }
+    /// All raw and packed bytes are in place.
     fn placed(&self, device: u8, placed: &Placed<'_>);
     /// The transfer that was admitted last on this device came damaged. What is in its place now is worth nothing;
     /// it will come again.

@@ -6,12 +6,13 @@
 //! send the pages again.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use guest_mem::{PAGE_SIZE, PageNumber, Storage};
 use isfc::frame::coverage_digest;
-use isfc::{Admission, Extent, ExtentClass, Notifier, Placed, TransferSink};
+use isfc::{Admission, Extent, ExtentClass, Notifier, Placed, TransferSink, len_bytes_of};
 
+use crate::codec::packer::Unpacker;
 use crate::message::PassTotals;
 
 const DEVICES_MAX: usize = isfc::hello::DEVICES_MAX as usize;
@@ -80,6 +81,8 @@ pub struct Arrivals {
     /// Transfers awaited; `u64::MAX` while that is not known.
     awaited: AtomicU64,
     total_bytes: AtomicU64,
+    /// One for each device; none where nothing comes packed.
+    unpackers: Vec<Mutex<Unpacker>>,
     notifier: OnceLock<Notifier>,
 }
 
@@ -106,9 +109,20 @@ impl Arrivals {
             damaged: AtomicU64::new(0),
             awaited: AtomicU64::new(u64::MAX),
             total_bytes: AtomicU64::new(0),
+            unpackers: Vec::new(),
             notifier: OnceLock::new(),
             storage,
         }
+    }
+
+    /// Ready to unpack what comes packed on `devices` devices.
+    ///
+    /// # Errors
+    /// zstd finds no memory.
+    pub fn with_unpackers(mut self, devices: u8) -> std::io::Result<Self> {
+        let unpackers = (0..devices).map(|_| Unpacker::new().map(Mutex::new));
+        self.unpackers = unpackers.collect::<std::io::Result<_>>()?;
+        Ok(self)
     }
 
     /// Who is told ([`NOTICE_ARRIVALS`]) when it is worth calling [`Self::close`].
@@ -160,14 +174,19 @@ impl Arrivals {
     }
 
     fn write_zeros(&self, extent: &Extent) {
-        let first = PageNumber::containing(extent.offset_bytes).get();
-        for page in first..first + u64::from(extent.len_bytes) / PAGE_SIZE as u64 {
+        for page in pages_of(extent) {
             // A page never written here is zero already; writing it would allocate it.
             if self.filled.get(page) {
                 self.storage.zero_page(PageNumber(page));
             }
         }
     }
+}
+
+/// Numbers of the pages of an extent that is whole pages.
+fn pages_of(extent: &Extent) -> std::ops::Range<u64> {
+    let first = PageNumber::containing(extent.offset_bytes).get();
+    first..first + u64::from(extent.len_bytes) / PAGE_SIZE as u64
 }
 
 impl TransferSink for Arrivals {
@@ -181,6 +200,10 @@ impl TransferSink for Arrivals {
         };
         if let Some(odd) = extents.iter().find(|extent| !whole(extent)) {
             return Err(format!("{odd:?} is not whole pages"));
+        }
+        let mut kept = extents.iter().filter(|extent| extent.class == ExtentClass::Kept);
+        if let Some(missing) = kept.find(|extent| !pages_of(extent).all(|page| self.filled.get(page))) {
+            return Err(format!("{missing:?} is to be kept, and was never here"));
         }
         let placing = &self.placing[usize::from(device)];
         // Raised before the epoch is read: `close` either sees this device placing, or this
@@ -198,13 +221,28 @@ impl TransferSink for Arrivals {
         Err(format!("transfer of epoch {epoch} while epoch {open} is open"))
     }
 
+    fn unpack(&self, device: u8, extents: &[Extent], payload: &[u8]) -> Result<(), String> {
+        let unpacker = self.unpackers.get(usize::from(device)).ok_or("nothing is unpacked here")?;
+        let mut unpacker = unpacker.lock().expect("no thread panics while it unpacks");
+        let bytes = unpacker.unpack(payload, len_bytes_of(ExtentClass::Packed, extents))?;
+        let (mut left, rest) = bytes.as_chunks::<PAGE_SIZE>();
+        debug_assert!(rest.is_empty(), "extents are whole pages, as `admit` has seen");
+        for page in extents.iter().filter(|extent| extent.class == ExtentClass::Packed).flat_map(pages_of) {
+            let Some((bytes, others)) = left.split_first() else { break };
+            self.storage.write_page(PageNumber(page), bytes);
+            left = others;
+        }
+        Ok(())
+    }
+
     fn placed(&self, device: u8, placed: &Placed<'_>) {
         let mut bytes = 0;
         for extent in placed.extents {
             bytes += u64::from(extent.len_bytes);
             match extent.class {
                 ExtentClass::Zero => self.write_zeros(extent),
-                ExtentClass::Raw => {
+                ExtentClass::Kept => {}
+                ExtentClass::Raw | ExtentClass::Packed => {
                     let first = PageNumber::containing(extent.offset_bytes).get();
                     self.filled.set_range(first, u64::from(extent.len_bytes) / PAGE_SIZE as u64);
                 }
@@ -327,6 +365,48 @@ mod tests {
         assert_eq!(arrive(&arrivals, 0, 2, 0), Ok(Admission::Place));
         assert!(arrive(&arrivals, 0, 3, 0).is_err());
         assert!(arrive(&arrivals, 0, 2, 1 << 40).is_err());
+    }
+
+    #[test]
+    fn what_comes_packed_is_in_its_pages_and_counts_like_any_other() {
+        let arrivals = arrivals().with_unpackers(2).unwrap();
+        let extents = [
+            extent(4, ExtentClass::Packed),
+            extent(5, ExtentClass::Zero),
+            Extent { len_bytes: 2 * PAGE_SIZE as u32, ..extent(9, ExtentClass::Packed) },
+        ];
+        let bytes = [[1; PAGE_SIZE], [2; PAGE_SIZE], [3; PAGE_SIZE]].concat();
+        let payload = zstd::bulk::compress(&bytes, 1).unwrap();
+        assert_eq!(arrivals.admit(1, 1, 0, &extents), Ok(Admission::Place));
+        arrivals.unpack(1, &extents, &payload).unwrap();
+        arrivals.placed(1, &Placed { epoch: 1, tag: 0, extents: &extents, intact: true });
+        for (page, byte) in [(4, 1), (5, 0), (9, 2), (10, 3)] {
+            let mut found = [9; PAGE_SIZE];
+            arrivals.storage.read_page(PageNumber(page), &mut found);
+            assert_eq!(found, [byte; PAGE_SIZE], "page {page}");
+        }
+        arrivals.await_transfers(1);
+        assert_eq!(arrivals.close(1).unwrap().0.pages, 4);
+        // The next pass: one page stays, and one that never came cannot.
+        let kept = [extent(9, ExtentClass::Kept)];
+        assert_eq!(arrivals.admit(0, 2, 0, &kept), Ok(Admission::Place));
+        arrivals.placed(0, &Placed { epoch: 2, tag: 0, extents: &kept, intact: true });
+        assert_eq!(arrivals.close(2), None, "not yet awaited");
+        let never = arrivals.admit(0, 2, 1, &[extent(9, ExtentClass::Kept), extent(5, ExtentClass::Kept)]);
+        assert!(never.unwrap_err().contains("never here"));
+    }
+
+    #[test]
+    fn a_payload_that_becomes_too_much_or_too_little_changes_nothing() {
+        let arrivals = arrivals().with_unpackers(1).unwrap();
+        let extents = [extent(4, ExtentClass::Packed)];
+        for len in [0, 1, PAGE_SIZE - 1, PAGE_SIZE + 1, 64 << 20] {
+            let payload = zstd::bulk::compress(&vec![7; len], 1).unwrap();
+            assert!(arrivals.unpack(0, &extents, &payload).is_err(), "{len}");
+        }
+        assert!(arrivals.unpack(0, &extents, b"no frame").is_err());
+        assert!(arrivals.unpack(1, &extents, b"").is_err(), "no such device");
+        assert!(arrivals.storage.touched().unwrap().is_empty());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! pages, and sends it.
 //!
 //! No page is touched by the control plane: classing a chunk (zero or raw, hashed or not) happens in the
-//! thread of the device that carries it. A chunk a dying device may not have delivered is handed out
+//! thread of the device that carries it (`fill`). A chunk a dying device may not have delivered is handed out
 //! again; the barrier at the end of the pass is what keeps old copies from overtaking newer ones.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,14 +10,16 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam::queue::SegQueue;
-use guest_mem::{ChunkPlan, PAGE_SIZE, Run, Runs, Storage};
-use guest_mem::{copy_zero, is_zero};
+use guest_mem::{ChunkPlan, PAGE_SIZE, Runs, Storage};
 use isfc::frame::{EXTENTS_MAX, PROGRAM_PAYLOAD_BYTES, coverage_digest};
-use isfc::{Extent, ExtentClass, Next, Notifier, Transfer, TransferSource};
-use xxhash_rust::xxh3::Xxh3;
+use isfc::{Next, Notifier, Transfer, TransferSource};
 
+use crate::codec::last_sent::Trust;
+use crate::codec::packing::Packing;
 use crate::limit::RateLimit;
 use crate::message::PassTotals;
+
+mod fill;
 
 /// The region number of guest storage.
 pub const GUEST_STORAGE: u16 = 0;
@@ -33,6 +35,8 @@ pub struct Pass {
     totals: PassTotals,
     /// The guest stands still: content is hashed in place.
     stable: bool,
+    /// An attempt of this pass failed: nobody knows what of it is in place.
+    repeat: bool,
     next: AtomicUsize,
     again: SegQueue<usize>,
     given: [Mutex<Vec<Given>>; DEVICES_MAX],
@@ -74,6 +78,7 @@ impl Pass {
             runs,
             plan,
             stable,
+            repeat: false,
             next: AtomicUsize::new(0),
             again: SegQueue::new(),
             given: Default::default(),
@@ -85,7 +90,7 @@ impl Pass {
 
     /// The same pages under a new epoch.
     pub fn again(&self, epoch: u32, devices: u8) -> Self {
-        Self::new(epoch, self.runs.clone(), self.stable, devices)
+        Self { repeat: true, ..Self::new(epoch, self.runs.clone(), self.stable, devices) }
     }
 
     /// The pages of the pass.
@@ -113,17 +118,20 @@ impl Pass {
         self.sent_bytes.load(Ordering::Relaxed)
     }
 
-    fn take(&self, device: u8) -> Option<usize> {
-        let chunk = self.again.pop().or_else(|| {
+    /// The next chunk for `device`, and whether the destination may be trusted to have what earlier passes sent of it.
+    fn take(&self, device: u8) -> Option<(usize, Trust)> {
+        let again = self.again.pop().map(|chunk| (chunk, Trust::Forget));
+        let (chunk, trust) = again.or_else(|| {
             // Looked at before it is raised, so that idle devices cannot make it overflow.
             if self.next.load(Ordering::Relaxed) >= self.plan.len() {
                 return None;
             }
             let chunk = self.next.fetch_add(1, Ordering::Relaxed);
-            (chunk < self.plan.len()).then_some(chunk)
+            let trust = if self.repeat { Trust::Forget } else { Trust::Compare };
+            (chunk < self.plan.len()).then_some((chunk, trust))
         })?;
         self.given_to(device).push(Given { chunk, sent: false });
-        Some(chunk)
+        Some((chunk, trust))
     }
 
     fn given_to(&self, device: u8) -> std::sync::MutexGuard<'_, Vec<Given>> {
@@ -141,6 +149,8 @@ pub struct Feed {
     limit: RateLimit,
     /// Copy live memory once and send it from the copy, with its hash.
     hash_live: bool,
+    /// How pages are packed, if they may be.
+    packing: Option<Packing>,
     started: Instant,
     current: Mutex<Option<Arc<Pass>>>,
     notifier: OnceLock<Notifier>,
@@ -159,10 +169,23 @@ impl Feed {
             storage,
             limit,
             hash_live,
+            packing: None,
             started: Instant::now(),
             current: Mutex::new(None),
             notifier: OnceLock::new(),
         }
+    }
+
+    /// Packs pages when that is worth it. The peer must be able to unpack them.
+    #[must_use]
+    pub fn with_packing(mut self, packing: Option<Packing>) -> Self {
+        self.packing = packing;
+        self
+    }
+
+    /// How pages are packed, if they may be.
+    pub fn packing(&self) -> Option<&Packing> {
+        self.packing.as_ref()
     }
 
     /// Who is told (with the pass's epoch) when all chunks of a pass have been sent.
@@ -174,6 +197,9 @@ impl Feed {
     pub fn begin(&self, pass: Arc<Pass>) {
         let empty = pass.plan.is_empty();
         let epoch = pass.epoch;
+        if let Some(packing) = &self.packing {
+            packing.begin_pass();
+        }
         *self.lock() = Some(pass);
         if empty {
             self.notify(epoch);
@@ -198,92 +224,15 @@ impl Feed {
             notifier.notify(u64::from(epoch));
         }
     }
-
-    fn fill(&self, pass: &Pass, chunk: usize, transfer: &mut Transfer) {
-        transfer.tag = chunk as u64;
-        transfer.epoch = pass.epoch;
-        transfer.region = GUEST_STORAGE;
-        let zero_pages = if self.hash_live && !pass.stable {
-            self.fill_staged(pass, chunk, transfer)
-        } else {
-            self.fill_in_place(pass, chunk, transfer)
-        };
-        pass.zero_pages.fetch_add(zero_pages, Ordering::Relaxed);
-        if pass.stable {
-            transfer.digest = Some(self.stable_digest(&transfer.extents));
-        }
-    }
-
-    fn fill_in_place(&self, pass: &Pass, chunk: usize, transfer: &mut Transfer) -> u64 {
-        let mut zero_pages = 0;
-        for run in pass.runs.chunk(&pass.plan[chunk]) {
-            for page in run.page_numbers() {
-                // SAFETY: the page lies in the storage; it may change while it is read, and then it is
-                // dirty again and sent again.
-                let zero = unsafe { is_zero(self.storage.page_ptr(page), PAGE_SIZE) };
-                zero_pages += u64::from(zero);
-                push_page(&mut transfer.extents, page.offset_bytes(), zero);
-            }
-        }
-        zero_pages
-    }
-
-    /// One read of live memory: copied, tested and made safe to hash.
-    fn fill_staged(&self, pass: &Pass, chunk: usize, transfer: &mut Transfer) -> u64 {
-        let mut zero_pages = 0;
-        let mut staged = 0;
-        let mut hash = Xxh3::new();
-        transfer.staging();
-        for page in pass.runs.chunk(&pass.plan[chunk]).flat_map(|run: Run| run.page_numbers()) {
-            let target = &mut transfer.staging[staged..staged + PAGE_SIZE];
-            // SAFETY: the page lies in the storage; a torn copy is dirty again and sent again.
-            let zero = unsafe { copy_zero(self.storage.page_ptr(page), target) };
-            zero_pages += u64::from(zero);
-            if !zero {
-                // The copy is still in the first-level cache.
-                hash.update(target);
-                staged += PAGE_SIZE;
-            }
-            push_page(&mut transfer.extents, page.offset_bytes(), zero);
-        }
-        transfer.staged = true;
-        transfer.digest = Some(hash.digest());
-        zero_pages
-    }
-
-    fn stable_digest(&self, extents: &[Extent]) -> u64 {
-        let mut hash = Xxh3::new();
-        for extent in extents.iter().filter(|extent| extent.class == ExtentClass::Raw) {
-            let page = guest_mem::PageNumber::containing(extent.offset_bytes);
-            // SAFETY: inside the storage, and the guest is stopped: nobody writes.
-            let bytes =
-                unsafe { std::slice::from_raw_parts(self.storage.page_ptr(page), extent.len_bytes as usize) };
-            hash.update(bytes);
-        }
-        hash.digest()
-    }
-}
-
-/// Appends one page, to the last extent where it fits.
-fn push_page(extents: &mut Vec<Extent>, offset_bytes: u64, zero: bool) {
-    let class = if zero { ExtentClass::Zero } else { ExtentClass::Raw };
-    if let Some(last) = extents.last_mut()
-        && last.class == class
-        && last.offset_bytes + u64::from(last.len_bytes) == offset_bytes
-    {
-        last.len_bytes += PAGE_SIZE as u32;
-        return;
-    }
-    extents.push(Extent { offset_bytes, len_bytes: PAGE_SIZE as u32, class });
 }
 
 impl TransferSource for Feed {
     fn next(&self, device: u8, transfer: &mut Transfer) -> Next {
         let Some(pass) = self.current() else { return Next::Nothing };
-        let Some(chunk) = pass.take(device) else { return Next::Nothing };
-        self.fill(&pass, chunk, transfer);
+        let Some((chunk, trust)) = pass.take(device) else { return Next::Nothing };
+        self.fill(device, &pass, chunk, trust, transfer);
         let now_ns = self.started.elapsed().as_nanos() as u64;
-        match self.limit.reserve(transfer.raw_len_bytes(), now_ns) {
+        match self.limit.reserve(transfer.payload_len_bytes(), now_ns) {
             0 => Next::Ready,
             wait_ns => Next::NotBefore(Instant::now() + Duration::from_nanos(wait_ns)),
         }
@@ -292,6 +241,9 @@ impl TransferSource for Feed {
     fn sent(&self, device: u8, epoch: u32, tag: u64, wire_bytes: u64) {
         let Some(pass) = self.current().filter(|pass| pass.epoch == epoch) else { return };
         pass.wire_bytes.fetch_add(wire_bytes, Ordering::Relaxed);
+        if let Some(packing) = &self.packing {
+            packing.sent(device, wire_bytes);
+        }
         let chunk = tag as usize;
         pass.sent_bytes.fetch_add(pass.chunk_bytes(chunk), Ordering::Relaxed);
         if let Some(given) = pass.given_to(device).iter_mut().rev().find(|given| given.chunk == chunk) {
@@ -334,8 +286,8 @@ impl TransferSource for Feed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use guest_mem::{PageNumber, StorageOptions};
-    use xxhash_rust::xxh3::xxh3_64;
+    use guest_mem::{PageNumber, Run, StorageOptions};
+    use isfc::Extent;
 
     fn storage() -> Arc<Storage> {
         let storage = Storage::create(&StorageOptions::small(8 << 20)).unwrap();
@@ -358,7 +310,7 @@ mod tests {
         }
     }
 
-    fn transfer() -> Transfer {
+    pub(super) fn transfer() -> Transfer {
         Transfer {
             tag: 0,
             epoch: 0,
@@ -366,6 +318,7 @@ mod tests {
             extents: Vec::new(),
             digest: None,
             staged: false,
+            packed_len_bytes: None,
             staging: Vec::new(),
         }
     }
@@ -408,17 +361,5 @@ mod tests {
         let again: Vec<u64> = drain(&feed, 1).iter().map(|(tag, _)| *tag).collect();
         assert_eq!(again, [first, second]);
         assert_eq!(pass.unsent.load(Ordering::Relaxed), 2);
-    }
-
-    #[test]
-    fn a_staged_chunk_carries_the_hash_of_what_is_sent() {
-        let feed = Feed::new(storage(), RateLimit::unlimited(), true);
-        feed.begin(Arc::new(Pass::new(1, Runs::from_run(Run::new(0, 256)), false, 1)));
-        let mut transfer = transfer();
-        assert_eq!(feed.next(0, &mut transfer), Next::Ready);
-        let len = transfer.raw_len_bytes() as usize;
-        assert!(transfer.staged && len > 0);
-        assert_eq!(transfer.digest, Some(xxh3_64(&transfer.staging[..len])));
-        assert_eq!(transfer.digest, Some(feed.stable_digest(&transfer.extents)));
     }
 }

@@ -18,11 +18,13 @@
 //! - [`message`]: what the two sides say to each other;
 //! - [`owner`]: the record on the shared volume that says who runs a guest;
 //! - [`policy`]: the rule that decides between another pass, quiesce and giving up;
+//! - [`codec`]: packed pages where the link is the limit;
 //! - [`limit`]: one rate limit for all queues together;
 //! - [`event`]: progress while it goes on; [`report`]: what it leaves behind, as JSON and as a table;
 //! - [`fault`]: faults on purpose, for tests.
 
 pub mod arrivals;
+pub mod codec;
 pub mod destination;
 pub mod driver;
 pub mod event;

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::owner::{GuestName, MemberName};
 
+mod codec;
 mod environment;
 mod finish;
 mod merge;
@@ -27,6 +28,7 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 
+pub use codec::{CodecDecision, CodecReport};
 pub use environment::{Environment, ProcessUsage};
 pub use finish::{Finish, FinishCode, UnknownFinishCode};
 pub use merge::MergeError;
@@ -124,6 +126,9 @@ pub struct Report {
     /// How the link was encrypted, and who each side found at the other end; `null` in plaintext.
     #[serde(default)]
     pub tls: Option<LinkTls>,
+    /// How data pages went out, by codec; `null` in a half of the destination and in reports of older programs.
+    #[serde(default)]
+    pub codec: Option<CodecReport>,
     /// Page size the guest's memory is counted in, in bytes.
     pub page_size: u64,
     /// Unit in which changed memory is found, in bytes; larger than a page with huge pages.
@@ -211,6 +216,7 @@ impl Report {
             timeline: TimelineReport::default(),
             medium: String::new(),
             tls: None,
+            codec: None,
             page_size: 4096,
             granule: 4096,
             tracker: String::new(),

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use ssi::cluster::{Holds, Plan};
 use ssi::dasd::{Geometry, format};
 use ssi::directory::UserDirect;
-use ssi::node::ClusterDir;
+use ssi::node::{ClusterDir, make_private};
 use ssi::pdr;
 use ssi::source::{Limits, Source};
 use ssi::{ClusterName, SystemName};
@@ -47,9 +47,13 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let plan = Plan::new(args.name, args.members.clone(), args.devices)?;
+    let was_there = args.dir.is_dir();
     make_empty(&args.dir)?;
     let dir = ClusterDir::new(&args.dir);
-    fill(&dir, &plan)?;
+    if let Err(error) = fill(&dir, &plan) {
+        clear(&dir, was_there);
+        return Err(error);
+    }
     let shown = args.dir.display();
     print(&format!(
         "{shown}: cluster {}, members {}\n\
@@ -62,7 +66,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn make_empty(dir: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    make_private(dir).with_context(|| dir.display().to_string())?;
     let mut entries = std::fs::read_dir(dir).with_context(|| dir.display().to_string())?;
     if entries.next().is_some() {
         bail!("{} is not empty", dir.display());
@@ -70,9 +74,22 @@ fn make_empty(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What there is of a cluster that could not be made, so that the next attempt finds nothing.
+fn clear(dir: &ClusterDir, keep_dir: bool) {
+    for path in [dir.volumes(), dir.objects(), dir.run(), dir.logs()] {
+        let _ = std::fs::remove_dir_all(path);
+    }
+    for path in [dir.config(), dir.source_directory()] {
+        let _ = std::fs::remove_file(path);
+    }
+    if !keep_dir {
+        let _ = std::fs::remove_dir(dir.path());
+    }
+}
+
 fn fill(dir: &ClusterDir, plan: &Plan) -> anyhow::Result<()> {
     for path in [dir.volumes(), dir.objects(), dir.run(), dir.logs()] {
-        std::fs::create_dir(&path).with_context(|| path.display().to_string())?;
+        make_private(&path).with_context(|| path.display().to_string())?;
     }
     for volume in plan.volumes() {
         let geometry = Geometry { cylinders: volume.cylinders };

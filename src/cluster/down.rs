@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use ssi::node::{Client, ClientError, ClusterDir};
 use ssi::{SystemName, UserId};
 
+use super::pid;
 use crate::progress::complain;
 
 /// Options of `lgr cluster down`.
@@ -31,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Runs the command: 0 once none of them runs.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let dir = super::open_at(args.dir.as_ref())?;
-    let members = super::chosen(super::members(&dir)?, &args.members)?;
+    let members = super::chosen(known(&dir), &args.members)?;
     let patience = args.kill_after.map_or(PATIENCE, Duration::from_secs);
     let deadline = Instant::now() + patience;
     let asked: Vec<_> = members
@@ -61,6 +62,19 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if all_down { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The members that run, and those that could. A configuration that was spoilt meanwhile keeps nobody running.
+fn known(dir: &ClusterDir) -> Vec<SystemName> {
+    let configured = super::members(dir).unwrap_or_else(|error| {
+        complain(&format!("{error:#}: these are the members that have run here"));
+        Vec::new()
+    });
+    let locked = dir.locked().into_iter().filter(|member| {
+        configured.is_empty() || (!configured.contains(member) && pid(dir, *member).is_some())
+    });
+    let strangers: Vec<_> = locked.collect();
+    configured.into_iter().chain(strangers).collect()
+}
+
 /// Asks a member to leave; `false`: it does not run.
 fn shut_down(dir: &ClusterDir, member: SystemName, patience: Duration) -> Result<bool, String> {
     let mut client = match Client::connect(&dir.control_socket(member), Some(patience)) {
@@ -76,16 +90,6 @@ fn shut_down(dir: &ClusterDir, member: SystemName, patience: Duration) -> Result
         Err(ClientError::Gone(_)) => Ok(true),
         Err(error) => Err(error.to_string()),
     }
-}
-
-/// The process that has the member's lock.
-fn pid(dir: &ClusterDir, member: SystemName) -> Option<Pid> {
-    let file = std::fs::File::open(dir.lock(member)).ok()?;
-    if file.try_lock_shared().is_ok() {
-        return None;
-    }
-    let text = std::fs::read_to_string(dir.lock(member)).ok()?;
-    Pid::from_raw(text.trim().parse().ok()?)
 }
 
 fn ended(dir: &ClusterDir, member: SystemName, deadline: Instant) -> Result<String, String> {

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
+use rustix::process::Pid;
 use ssi::SystemName;
 use ssi::config::SystemConfig;
 use ssi::node::ClusterDir;
@@ -83,6 +84,16 @@ pub(crate) fn members(dir: &ClusterDir) -> anyhow::Result<Vec<SystemName>> {
     let mut members: Vec<_> = ssi.members().collect();
     members.sort();
     Ok(members.into_iter().map(|(_, name)| name).collect())
+}
+
+/// The process that has the member's lock.
+fn pid(dir: &ClusterDir, member: SystemName) -> Option<Pid> {
+    let file = std::fs::File::open(dir.lock(member)).ok()?;
+    if file.try_lock_shared().is_ok() {
+        return None;
+    }
+    let text = std::fs::read_to_string(dir.lock(member)).ok()?;
+    Pid::from_raw(text.trim().parse().ok()?)
 }
 
 /// Those of `members` that are named, or all.

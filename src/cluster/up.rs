@@ -1,6 +1,7 @@
 //! `lgr cluster up`.
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -9,9 +10,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use lgr_engine::driver::Cancel;
 use serde::Deserialize;
-use ssi::node::{Client, ClientError, ClusterDir};
+use ssi::node::{Client, ClientError, ClusterDir, make_private};
 use ssi::{SystemName, UserId};
 
+use super::pid;
 use crate::progress::{complain, print};
 use crate::signals;
 
@@ -40,11 +42,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let dir = super::open_at(args.dir.as_ref())?;
     let members = super::chosen(super::members(&dir)?, &args.members)?;
     for path in [dir.run(), dir.logs()] {
-        std::fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
+        make_private(&path).with_context(|| path.display().to_string())?;
     }
     let mut started = Vec::new();
     for member in &members {
-        if is_running(&dir, *member) {
+        if pid(&dir, *member).is_some() {
             complain(&format!("{member} runs already"));
         } else {
             started.push((*member, start(&dir, *member, args.insecure_plaintext)?));
@@ -61,14 +63,12 @@ fn operator() -> UserId {
     UserId::new("OPERATOR").expect("this is a user id")
 }
 
-fn is_running(dir: &ClusterDir, member: SystemName) -> bool {
-    Client::connect(&dir.control_socket(member), Some(Duration::from_secs(1))).is_ok()
-}
-
 /// Starts a member in a session of its own, so that it lives on when this command or its terminal ends.
 fn start(dir: &ClusterDir, member: SystemName, insecure_plaintext: bool) -> anyhow::Result<Child> {
     let path = output_of(dir, member);
-    let output = File::create(&path).with_context(|| path.display().to_string())?;
+    let mut options = File::options();
+    let output = options.create(true).truncate(true).write(true).mode(0o600).open(&path);
+    let output = output.with_context(|| path.display().to_string())?;
     let program = std::env::current_exe().context("where this program is")?;
     let mut command = Command::new(program);
     command.args(["member", ".", member.as_str(), "--quiet"]);
@@ -111,7 +111,10 @@ fn wait(
     let mut told: Vec<(SystemName, String)> = Vec::new();
     loop {
         for (member, child) in &mut started {
-            if let Some(status) = child.try_wait()? {
+            // Whoever has its lock may have started it in the same moment as this command.
+            if let Some(status) = child.try_wait()?
+                && pid(dir, *member).is_none()
+            {
                 bail!("{member} did not start ({status}): {}", last_words(dir, *member));
             }
         }
@@ -177,5 +180,9 @@ fn join_failure(dir: &ClusterDir, member: SystemName) -> String {
 
 fn last_words(dir: &ClusterDir, member: SystemName) -> String {
     let text = std::fs::read_to_string(output_of(dir, member)).unwrap_or_default();
-    text.lines().rev().take(3).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("; ")
+    let lines: Vec<&str> = text.lines().collect();
+    match lines.len() {
+        0 => "it could not say why; is the disk full? (lgr member shows it)".to_owned(),
+        len => lines[len.saturating_sub(3)..].join("; "),
+    }
 }

@@ -47,6 +47,7 @@ struct Outcome {
     refused: u64,
     fenced: u64,
     declared: u64,
+    isolated: u64,
     broken: Vec<Broken>,
     seconds: f64,
 }
@@ -66,6 +67,7 @@ impl Outcome {
         self.refused += tally.refused;
         self.fenced += tally.fenced;
         self.declared += tally.declared;
+        self.isolated += tally.isolated;
     }
 }
 
@@ -140,13 +142,14 @@ fn text(outcome: &Outcome) -> String {
         );
     }
     text + &format!(
-        "{} seeds from {} in {:.1} s: {} events, {} joins, {} members declared down, {} stopped themselves, \
-         {} logons granted, {} refused; {}\n",
+        "{} seeds from {} in {:.1} s: {} events, {} joins, {} members isolated, {} declared down, \
+         {} stopped themselves, {} logons granted, {} refused; {}\n",
         outcome.seeds,
         outcome.first,
         outcome.seconds,
         outcome.events,
         outcome.joins,
+        outcome.isolated,
         outcome.declared,
         outcome.fenced,
         outcome.granted,

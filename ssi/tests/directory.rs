@@ -135,6 +135,7 @@ fn what_is_wrong_is_shown_in_its_place() {
             "USER A B\n MDISK 191 3390 1 10 V MR\nUSER C D\n MDISK 192 3390 10 5 V MR",
             "4:2: error: the minidisk overlaps 1-10 0191 of A on volume V",
         ),
+        ("USER A B\n MDISK 191 3390 0 9 V MR", "2:2: warning: the minidisk has cylinder 0"),
         ("USER A B\nDIRECTORY SSI", "2:1: error: a DIRECTORY statement after an entry"),
     ] {
         let found = one(text);

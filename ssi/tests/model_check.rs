@@ -37,6 +37,7 @@ const TWO: Cluster = Cluster {
     name: "",
     members: 2,
     begins: Beginning::Joined,
+    last_is_odd: false,
     is_prompt: true,
     budget: NONE,
     flying_max: 4,
@@ -44,8 +45,15 @@ const TWO: Cluster = Cluster {
 };
 
 fn scenarios() -> Vec<Cluster> {
-    use Beginning::{Joined, Nothing, On};
+    use Beginning::{Joined, LastIsDown, Nothing, On};
     vec![
+        Cluster {
+            name: "a member starts that does not fit",
+            begins: LastIsDown,
+            last_is_odd: true,
+            budget: Budget { steps: 2, faults: 1, logons: 1, boots: 1, ..NONE },
+            ..TWO
+        },
         Cluster {
             name: "links fail while users log on and off, and nothing comes in time",
             is_prompt: false,

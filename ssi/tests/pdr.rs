@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ssi::cluster::Plan;
 use ssi::dasd::{Allocation, Geometry, Label, Volume, format};
-use ssi::member::{Change, ChangeRefused, Ident, Record, RecordOutcome};
+use ssi::member::{Change, ChangeRefused, Ident, LEVEL, Record, RecordOutcome};
 use ssi::pdr::{self, PdrError, PdrStore, Places};
 use ssi::{ClusterName, Slot, SystemName, VolumeLabel};
 
@@ -46,7 +46,9 @@ fn volume(dir: &Path) -> PathBuf {
     pdr::create(&path, &plan.record(), false).unwrap();
     for slot in Slot::all() {
         let mut store = store(&path, slot);
-        for change in [Change::BeginJoin { slot, system: system(slot) }, Change::FinishJoin(ident(slot))] {
+        for change in
+            [Change::BeginJoin { slot, system: system(slot), level: LEVEL }, Change::FinishJoin(ident(slot))]
+        {
             assert!(matches!(store.change(&change).unwrap(), RecordOutcome::Done(_)));
         }
     }
@@ -75,7 +77,7 @@ fn label(text: &str) -> VolumeLabel {
 }
 
 fn heartbeat(store: &mut PdrStore, slot: Slot) -> u64 {
-    match store.change(&Change::Heartbeat(ident(slot))) {
+    match store.change(&Change::Heartbeat { ident: ident(slot), promises: true }) {
         Ok(RecordOutcome::Done(record)) => record.entry(slot).heartbeat,
         other => panic!("{other:?}"),
     }
@@ -314,4 +316,45 @@ fn a_move_that_died_half_way_leaves_the_record_where_it_was() {
     let beat = heartbeat(&mut late, slot(2));
     assert_eq!(pdr::view(&other).unwrap().contents.record.entry(slot(2)).heartbeat, beat);
     assert_eq!(pdr::view(&other).unwrap().contents.copied_from, None);
+}
+
+#[test]
+fn a_record_of_the_previous_level_is_used_as_it_is_and_upgraded_under_those_who_write_it() {
+    const EACH: u64 = 100;
+    let dir = tempfile::tempdir().unwrap();
+    let path = empty_volume(dir.path(), "VMCOM1");
+    let plan = Plan::new(cluster(), Slot::all().map(system).collect(), 1).unwrap();
+    pdr::create(&path, &Record { level: 1, ..plan.record() }, false).unwrap();
+    let mut stores: Vec<PdrStore> = [slot(1), slot(2)].map(|slot| store(&path, slot)).into();
+    for (store, slot) in stores.iter_mut().zip(Slot::all()) {
+        for change in
+            [Change::BeginJoin { slot, system: system(slot), level: LEVEL }, Change::FinishJoin(ident(slot))]
+        {
+            assert!(matches!(store.change(&change).unwrap(), RecordOutcome::Done(_)));
+        }
+    }
+    heartbeat(&mut stores[0], slot(1));
+    let before = pdr::view(&path).unwrap().contents.record;
+    assert_eq!((before.level, before.members_level()), (1, Some(1)));
+    assert!(!before.entry(slot(1)).has_promised);
+    let other = ClusterName::new("OTHERSSI").unwrap();
+    assert!(matches!(pdr::upgrade(&path, other), Err(PdrError::Cluster { .. })));
+    std::thread::scope(|scope| {
+        for (store, slot) in stores.iter_mut().zip(Slot::all()) {
+            scope.spawn(move || {
+                for _ in 0..EACH {
+                    heartbeat(store, slot);
+                }
+            });
+        }
+        // Who finds it locked tries again, as an operator does.
+        while !matches!(pdr::upgrade(&path, cluster()), Ok(1)) {}
+    });
+    for (store, slot) in stores.iter_mut().zip(Slot::all()) {
+        let beats = heartbeat(store, slot);
+        assert!(beats > before.entry(slot).heartbeat + EACH);
+    }
+    let after = pdr::view(&path).unwrap().contents.record;
+    assert_eq!((after.level, after.entry(slot(2)).has_promised), (LEVEL, true));
+    assert_eq!(pdr::upgrade(&path, cluster()).unwrap(), LEVEL);
 }

@@ -25,14 +25,7 @@ fn no_invariant_breaks_for_any_seed() {
     let mut broken = 0;
     for seed in first..first + seeds {
         match Simulation::run(seed) {
-            Ok(tally) => {
-                sum.events += tally.events;
-                sum.granted += tally.granted;
-                sum.refused += tally.refused;
-                sum.fenced += tally.fenced;
-                sum.joins += tally.joins;
-                sum.declared += tally.declared;
-            }
+            Ok(tally) => sum += tally,
             Err(violation) => {
                 broken += 1;
                 println!("seed {seed}: {violation}");
@@ -45,6 +38,16 @@ fn no_invariant_breaks_for_any_seed() {
     }
     println!("{seeds} seeds: {sum:?}");
     assert_eq!(broken, 0);
-    let happened = [sum.granted, sum.refused, sum.fenced, sum.joins, sum.declared];
+    let happened = [
+        sum.granted,
+        sum.refused,
+        sum.fenced,
+        sum.joins,
+        sum.declared,
+        sum.isolated,
+        sum.mixed,
+        sum.jumps,
+        sum.orders,
+    ];
     assert!(happened.iter().all(|count| *count > seeds / 4), "too little happens: {sum:?}");
 }

@@ -5,7 +5,11 @@ use std::ptr::NonNull;
 use std::sync::atomic::AtomicU8;
 use std::sync::{Arc, Mutex};
 
-use isfc::{Admission, Extent, ExtentClass, Next, Placed, Region, Transfer, TransferSink, TransferSource};
+use isfc::{
+    Admission, Extent, ExtentClass, Next, Placed, Region, Transfer, TransferSink, TransferSource,
+    len_bytes_of,
+};
+use lgr_engine::codec::packer::Unpacker;
 
 /// Length of the only region.
 pub const REGION_LEN_BYTES: u64 = 4096;
@@ -35,6 +39,14 @@ impl Memory {
         // SAFETY: the device under test runs in this thread, so nobody writes now.
         unsafe { std::ptr::copy_nonoverlapping(self.bytes.as_ptr().cast(), bytes.as_mut_ptr(), bytes.len()) };
         bytes
+    }
+
+    /// Writes one byte after the other where the extents of `class` are.
+    fn write(&self, extents: &[Extent], class: ExtentClass, bytes: &[u8]) {
+        let places = extents.iter().filter(|extent| extent.class == class).flat_map(range);
+        for (place, byte) in places.zip(bytes) {
+            self.bytes[place].store(*byte, std::sync::atomic::Ordering::Relaxed);
+        }
     }
 
     /// No byte was written that no transfer was admitted for.
@@ -92,12 +104,23 @@ impl TransferSink for Sink {
             7 => Err("refused".to_owned()),
             6 => Ok(Admission::Discard),
             _ => {
-                let raw = extents.iter().filter(|extent| extent.class == ExtentClass::Raw);
-                self.memory.admitted.lock().unwrap().extend(raw);
+                let data = [ExtentClass::Raw, ExtentClass::Packed];
+                let written = extents.iter().filter(|extent| data.contains(&extent.class));
+                self.memory.admitted.lock().unwrap().extend(written);
                 state.placing = Some((epoch, tag, extents.to_vec()));
                 Ok(Admission::Place)
             }
         }
+    }
+
+    fn unpack(&self, _: u8, extents: &[Extent], payload: &[u8]) -> Result<(), String> {
+        let state = self.state.lock().unwrap();
+        assert!(self.level2 && state.placing.as_ref().unwrap().2 == extents, "unpacked, and not admitted");
+        let len = len_bytes_of(ExtentClass::Packed, extents);
+        assert!(!payload.is_empty() && (payload.len() as u64) < len);
+        let mut unpacker = Unpacker::new().unwrap();
+        self.memory.write(extents, ExtentClass::Packed, unpacker.unpack(payload, len)?);
+        Ok(())
     }
 
     fn placed(&self, _: u8, placed: &Placed<'_>) {

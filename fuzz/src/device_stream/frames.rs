@@ -4,6 +4,7 @@ use isfc::frame::{
     BODY_LEN_BYTES_MAX, EXTENT_LEN_BYTES, Extent, ExtentClass, FLAG_ACK_NOW, FLAG_DIGEST, FLAG_FETCH,
     FrameKind, HEADER_LEN_BYTES, Header,
 };
+use lgr_engine::codec::packer::{Packer, Unpacker};
 use xxhash_rust::xxh3::xxh3_64;
 use zerocopy::IntoBytes;
 
@@ -26,6 +27,13 @@ impl Frame {
     /// Its payload is left to be fetched.
     pub fn is_fetched(&self) -> bool {
         self.header.flags & FLAG_FETCH != 0
+    }
+
+    /// What its packed payload becomes; `None` if it has none that becomes its packed extents.
+    pub fn unpacked(&self) -> Option<Vec<u8>> {
+        let len = isfc::len_bytes_of(ExtentClass::Packed, &self.extents);
+        let mut unpacker = Unpacker::new().unwrap();
+        (len > 0).then(|| unpacker.unpack(&self.payload, len).map(<[u8]>::to_vec).ok()).flatten()
     }
 
     /// As it goes over the wire.
@@ -81,24 +89,35 @@ pub fn transfer(choices: &mut Choices<'_>) -> Frame {
     let mut frame = Frame::new(FrameKind::Transfer);
     let choice = choices.byte();
     let count = if choice == 255 { 256 } else { 1 + u16::from(choice % 4) };
+    let packed = choice & 0x30 == 0x30;
     for _ in 0..count {
         let (offset, len) = (u64::from(choices.u16()), u32::from(choices.byte()));
-        let class = if choices.byte() % 4 == 3 { ExtentClass::Zero } else { ExtentClass::Raw };
+        let class = match choices.byte() % 16 {
+            3 | 7 | 11 => ExtentClass::Zero,
+            15 => ExtentClass::Kept,
+            _ if packed => ExtentClass::Packed,
+            // Seldom where it may not be.
+            14 if choice > 0xF0 => ExtentClass::Packed,
+            _ => ExtentClass::Raw,
+        };
         let stray = choice & 0xC0 == 0x40;
         let offset_bytes = if stray { offset << (choice & 0x0F) } else { offset % (REGION_LEN_BYTES - 256) };
         let len_bytes = if stray { len << (choice & 0x0F) } else { len + 1 };
         frame.extents.push(Extent { offset_bytes, len_bytes, class });
     }
-    let flagged = choices.byte();
+    let flagged = choices.byte() | if packed { FLAG_DIGEST } else { 0 };
     flags(&mut frame, if flagged < 224 { flagged & 7 & !FLAG_FETCH } else { flagged & 7 });
     let raw = isfc::raw_len_bytes(&frame.extents).min(BODY_LEN_BYTES_MAX);
     if !frame.is_fetched() {
         let seed = choices.byte();
         frame.payload = (0..raw).map(|at| (at as u8).wrapping_mul(31).wrapping_add(seed)).collect();
+        if packed {
+            frame.payload = packed_payload(&frame.extents, seed, choices);
+        }
     }
     let wrong = choices.byte();
     if frame.header.flags & FLAG_DIGEST != 0 {
-        let zeros = vec![0; raw as usize];
+        let zeros = vec![0; if packed { 0 } else { raw as usize }];
         let sent = if frame.is_fetched() { &zeros } else { &frame.payload };
         frame.header.digest = xxh3_64(sent).wrapping_add(u64::from(wrong == 255));
     }
@@ -110,6 +129,24 @@ pub fn transfer(choices: &mut Choices<'_>) -> Frame {
     frame.header.epoch = u32::from(choices.byte());
     frame.header.sequence = u64::from(choices.byte());
     frame
+}
+
+/// What becomes the packed extents; or what does not, as its first bytes are the fuzzer's, or it is of another length.
+fn packed_payload(extents: &[Extent], seed: u8, choices: &mut Choices<'_>) -> Vec<u8> {
+    let len = isfc::len_bytes_of(ExtentClass::Packed, extents).min(BODY_LEN_BYTES_MAX) as usize;
+    let wrong = choices.byte();
+    let len = if wrong == 255 { len + 1 } else { len };
+    let mut packer = Packer::new(1).unwrap();
+    packer.copy.resize(len.max(packer.copy.len()), 0);
+    packer.copy[..len].fill(seed);
+    let mut payload = vec![0; 1 << 12];
+    let packed = packer.pack(len, 1, &mut payload).unwrap_or(1);
+    payload.truncate(packed);
+    if wrong >= 240 {
+        let bytes = choices.take(usize::from(wrong - 239));
+        payload.iter_mut().zip(bytes).for_each(|(byte, other)| *byte = *other);
+    }
+    payload
 }
 
 fn flags(frame: &mut Frame, flags: u8) {

@@ -5,6 +5,8 @@
 
 mod batch;
 pub(crate) mod blocking;
+#[cfg(test)]
+mod packed_tests;
 mod receiver;
 mod subchannel;
 mod transmitter;
@@ -159,7 +161,7 @@ impl TxHalf {
             };
             let busy = *self.busy.get_or_insert(now);
             let hold = self.link.take_hold(self.device)
-                + self.link.pace(self.device, self.transfer.raw_len_bytes(), now, busy);
+                + self.link.pace(self.device, self.transfer.payload_len_bytes(), now, busy);
             self.held_until = Some(not_before.max(now + hold));
         }
         if self.held_until.is_some_and(|at| at <= now) {

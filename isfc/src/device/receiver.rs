@@ -15,7 +15,7 @@ use crate::frame::{
 };
 use crate::link::SegmentAck;
 use crate::region::{Region, RemoteRegion};
-use crate::transfer::{Admission, Placed, TransferSink, raw_len_bytes};
+use crate::transfer::{Admission, Placed, TransferSink, len_bytes_of};
 
 /// What the receiver needs to know of its link.
 pub(crate) trait Placement {
@@ -26,6 +26,8 @@ pub(crate) trait Placement {
     fn was_here(&self, device: u8, segment: u16) -> bool;
     /// What is damaged is sent again; without segments it is the end of the device, or of the pass.
     fn resends(&self) -> bool;
+    /// Extents may be packed or kept.
+    fn packs(&self) -> bool;
 }
 
 /// A frame that is complete. Transfers have been reported to the sink already.
@@ -75,7 +77,7 @@ pub(crate) struct Receiver {
     extent_bytes: Vec<u8>,
     extents: Vec<Extent>,
     message: Vec<u8>,
-    /// Where bytes go that nobody wants any more; empty until some come.
+    /// Where bytes go that nobody wants any more, and packed ones until they are whole; empty until some come.
     scratch: Vec<u8>,
     discarding: bool,
     buffers: Vec<iovec>,
@@ -219,7 +221,7 @@ impl Receiver {
             let wire = WireExtent::read_from_bytes(bytes).expect("a chunk has the size of an extent");
             self.extents.push(Extent::from_wire(&wire, region.len_bytes())?);
         }
-        self.check_body()?;
+        self.check_body(place.packs())?;
         let sink = place.sink().ok_or(FrameError::Region(header.region))?;
         self.discarding = place.was_here(self.device, header.segment) || {
             let admission = sink.admit(self.device, header.epoch, header.sequence, &self.extents);
@@ -240,30 +242,60 @@ impl Receiver {
         Ok(None)
     }
 
-    fn check_body(&self) -> Result<(), FrameError> {
+    fn has(&self, class: ExtentClass) -> bool {
+        self.extents.iter().any(|extent| extent.class == class)
+    }
+
+    /// Bytes behind the extents.
+    fn payload_len_bytes(&self) -> u64 {
+        self.header.body_len_bytes.saturating_sub(self.header.extents_len_bytes() as u64)
+    }
+
+    fn check_body(&self, packs: bool) -> Result<(), FrameError> {
         let covered: u64 = self.extents.iter().map(|extent| u64::from(extent.len_bytes)).sum();
         let max_bytes = crate::frame::BODY_LEN_BYTES_MAX;
         if covered > max_bytes {
             return Err(FrameError::BodyLen { len_bytes: covered, max_bytes });
         }
+        let packed = self.has(ExtentClass::Packed);
+        if !packs && (packed || self.has(ExtentClass::Kept)) {
+            return Err(FrameError::NotAgreed);
+        }
         let fetched = self.header.flags & FLAG_FETCH != 0;
-        let payload = if fetched { 0 } else { raw_len_bytes(&self.extents) };
-        let expected_bytes = self.header.extents_len_bytes() as u64 + payload;
-        if self.header.body_len_bytes != expected_bytes {
-            return Err(FrameError::BodyMismatch {
-                extents: self.extents.len(),
-                len_bytes: self.header.body_len_bytes,
-                expected_bytes,
-            });
+        let raw = if fetched { 0 } else { len_bytes_of(ExtentClass::Raw, &self.extents) };
+        if packed {
+            let odd = fetched || self.header.flags & FLAG_DIGEST == 0 || self.has(ExtentClass::Raw);
+            if odd {
+                return Err(FrameError::Packed);
+            }
+            // What is packed is shorter than what it becomes: its sender would have sent it raw.
+            let most = len_bytes_of(ExtentClass::Packed, &self.extents) - 1;
+            return match self.payload_len_bytes() {
+                0 => Err(self.mismatch(1)),
+                len if len > most => Err(self.mismatch(most)),
+                _ => Ok(()),
+            };
+        }
+        if self.header.body_len_bytes != self.header.extents_len_bytes() as u64 + raw {
+            return Err(self.mismatch(raw));
         }
         Ok(())
+    }
+
+    /// The body is not as long as `payload` bytes behind the extents.
+    fn mismatch(&self, payload: u64) -> FrameError {
+        FrameError::BodyMismatch {
+            extents: self.extents.len(),
+            len_bytes: self.header.body_len_bytes,
+            expected_bytes: self.header.extents_len_bytes() as u64 + payload,
+        }
     }
 
     fn want_payload(&mut self, region: &Region) {
         self.buffers.clear();
         self.first = 0;
-        if self.discarding {
-            self.scratch.resize(raw_len_bytes(&self.extents) as usize, 0);
+        if self.discarding || self.has(ExtentClass::Packed) {
+            self.scratch.resize(self.payload_len_bytes() as usize, 0);
             let (base, len) = (self.scratch.as_mut_ptr(), self.scratch.len());
             if len > 0 {
                 self.want_one(base, len);
@@ -310,6 +342,10 @@ impl Receiver {
             return Ok(Some(Incoming::Nothing { damaged: true }));
         }
         if let Some(sink) = place.sink() {
+            if self.has(ExtentClass::Packed) {
+                let unpacked = sink.unpack(self.device, &self.extents, &self.scratch);
+                unpacked.map_err(FrameError::Refused)?;
+            }
             let placed = Placed { epoch: header.epoch, tag: header.sequence, extents: &self.extents, intact };
             sink.placed(self.device, &placed);
         }
@@ -318,6 +354,9 @@ impl Receiver {
     }
 
     fn payload_digest(&self, region: &Region) -> u64 {
+        if self.has(ExtentClass::Packed) {
+            return xxh3_64(&self.scratch);
+        }
         let mut hash = Xxh3::new();
         for extent in self.extents.iter().filter(|extent| extent.class == ExtentClass::Raw) {
             // SAFETY: inside the region. The sender set a digest because the content is stable, and

@@ -110,6 +110,7 @@ impl Transmitter {
     /// An extent outside the region is a defect of the transfer's source, not of a peer.
     pub(crate) fn load_transfer(&mut self, transfer: &Transfer, region: &Region, fetch: bool) {
         assert!((1..=EXTENTS_MAX).contains(&transfer.extents.len()), "1 to 256 extents per transfer");
+        debug_assert!(transfer.packed_len_bytes.is_none() || (transfer.staged && transfer.digest.is_some()));
         let fetch = fetch && !transfer.staged;
         let mut header = Header::new(FrameKind::Transfer, self.device);
         header.sequence = transfer.tag;
@@ -122,7 +123,7 @@ impl Transmitter {
             header.flags |= FLAG_DIGEST;
             header.digest = digest;
         }
-        let payload = if fetch { 0 } else { transfer.raw_len_bytes() };
+        let payload = if fetch { 0 } else { transfer.payload_len_bytes() };
         header.body_len_bytes = header.extents_len_bytes() as u64 + payload;
         self.extents.clear();
         self.extents.extend(transfer.extents[1..].iter().map(|extent| extent.to_wire()));

@@ -222,6 +222,7 @@ impl Link {
             devices: states.collect::<std::io::Result<Vec<_>>>()?,
             remote: endpoints.remote.into_iter().map(RemoteRegion::map).collect::<Result<_, _>>()?,
             level2: agreement.version >= 2,
+            packs: agreement.packs(),
             dialing: endpoints.dialing,
             split: engine == Engine::Blocking,
             shares: endpoints.shares,
@@ -438,6 +439,11 @@ impl Link {
         self.medium
     }
 
+    /// The peer unpacks packed extents and knows kept ones.
+    pub fn packs(&self) -> bool {
+        self.shared.packs()
+    }
+
     /// How the link is encrypted, and who is at the other end by its certificate; `None` without TLS.
     pub fn tls(&self) -> Option<&Session> {
         self.session.as_deref()
@@ -506,6 +512,7 @@ impl Drop for Link {
     fn drop(&mut self) {
         // First, so that nothing comes back while everything is taken down.
         self.stop.store(true, Ordering::Release);
+        self.shared.wake_keeper();
         if let Some(sampler) = &self.sampler {
             sampler.thread().unpark();
         }

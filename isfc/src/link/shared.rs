@@ -135,6 +135,8 @@ pub(crate) struct Shared {
     level2: bool,
     /// This side called.
     dialing: bool,
+    /// Extents may be packed or kept.
+    packs: bool,
     /// A device has a thread for each direction.
     split: bool,
     peer_name: OnceLock<String>,
@@ -142,6 +144,8 @@ pub(crate) struct Shared {
     writable: AtomicU16,
     /// Bit `n`: urgent messages go out on device `n`.
     express: AtomicU16,
+    /// The thread that brings devices back; it sleeps while all are up.
+    keeper: OnceLock<std::thread::Thread>,
     /// Payload is left for the receiver to fetch.
     pub(crate) shares: bool,
     pub(crate) source: OnceLock<Arc<dyn TransferSource>>,
@@ -182,6 +186,10 @@ impl Placement for Shared {
     fn resends(&self) -> bool {
         self.level2
     }
+
+    fn packs(&self) -> bool {
+        Self::packs(self)
+    }
 }
 
 /// What a link is made with.
@@ -189,6 +197,7 @@ pub(crate) struct Setup {
     pub(crate) devices: Vec<DeviceState>,
     pub(crate) remote: Vec<RemoteRegion>,
     pub(crate) level2: bool,
+    pub(crate) packs: bool,
     pub(crate) dialing: bool,
     pub(crate) split: bool,
     pub(crate) shares: bool,
@@ -198,18 +207,20 @@ pub(crate) struct Setup {
 
 impl Shared {
     pub(crate) fn new(setup: Setup) -> Self {
-        let Setup { devices, remote, level2, dialing, split, shares, events, options } = setup;
+        let Setup { devices, remote, level2, packs, dialing, split, shares, events, options } = setup;
         let shared = Self {
             core: Mutex::new(Core::new(devices.len() as u8)),
             devices,
             regions: Default::default(),
             remote,
             level2,
+            packs,
             dialing,
             split,
             peer_name: OnceLock::new(),
             writable: AtomicU16::new(0),
             express: AtomicU16::new(u16::MAX),
+            keeper: OnceLock::new(),
             shares,
             source: OnceLock::new(),
             sink: OnceLock::new(),
@@ -227,6 +238,11 @@ impl Shared {
 
     pub(crate) fn device(&self, device: u8) -> &DeviceState {
         &self.devices[usize::from(device)]
+    }
+
+    /// Extents may be packed or kept.
+    pub(crate) fn packs(&self) -> bool {
+        self.packs
     }
 
     /// The peer's system name, once it has told it.
@@ -334,6 +350,20 @@ impl Shared {
         let mut reason = self.device(device).reason.lock().expect("no thread panics while it holds a reason");
         if *reason == Some(DownReason::Local) {
             *reason = Some(DownReason::Closed);
+        }
+        drop(reason);
+        self.wake_keeper();
+    }
+
+    /// The calling thread brings devices back from now on.
+    pub(crate) fn keep_here(&self) {
+        let _ = self.keeper.set(std::thread::current());
+    }
+
+    /// There is something for the keeper to look at.
+    pub(crate) fn wake_keeper(&self) {
+        if let Some(keeper) = self.keeper.get() {
+            keeper.unpark();
         }
     }
 
@@ -712,6 +742,7 @@ impl Shared {
         let state = self.device(device);
         *state.ended.lock().expect("no thread panics while it holds this") = true;
         state.ended_signal.notify_all();
+        self.wake_keeper();
     }
 
     /// A device that had ended is there again, on another socket; its thread is to be started after this.

@@ -257,7 +257,13 @@ impl<'a> Run<'a> {
         };
         let guest = self.factory.skeleton(offer, &progress).map_err(|error| error.to_string())?;
         self.link.populate_shared();
-        let arrivals = Arc::new(Arrivals::new(guest.storage().clone()));
+        let arrivals = Arrivals::new(guest.storage().clone());
+        let arrivals = if self.link.packs() {
+            arrivals.with_unpackers(self.link.devices()).map_err(|error| format!("zstd: {error}"))?
+        } else {
+            arrivals
+        };
+        let arrivals = Arc::new(arrivals);
         arrivals.set_notifier(self.link.notifier());
         self.link.register(region_of(&*guest)?).map_err(|error| error.to_string())?;
         self.link.set_sink(arrivals.clone());

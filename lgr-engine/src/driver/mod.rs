@@ -5,6 +5,7 @@
 
 mod destination;
 mod halves;
+mod packing;
 mod source;
 mod verify;
 

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use guest_mem::{PAGE_SIZE, Runs};
 use isfc::{Link, LinkEvent, Region};
 
-use super::halves::{UsageMark, check_peer, fill_experience, fill_half, fill_timeline};
+use super::halves::{UsageMark, check_peer, fill_half, fill_timeline};
+use super::packing::packing_for;
 use super::verify::{Exchange, check_own, offer_manifest};
 use super::{Cancel, LOOK_EVERY, take_record};
+use crate::codec::Compress;
 use crate::event::{Event, Observer};
 use crate::fault::{Fault, Faults, Step};
 use crate::feed::{Feed, GUEST_STORAGE, Pass};
@@ -18,11 +20,10 @@ use crate::limit::RateLimit;
 use crate::message::{Message, Offer, stretches_of};
 use crate::owner::{CasOutcome, MemberName, OwnerRecord, OwnerVolume};
 use crate::policy::{DefaultPolicy, Limits, PassPolicy};
-use crate::report::{Fallback, FinishCode, LimitsGiven, PassKind, PassReport, Report, RunsOn, Side};
+use crate::report::{FinishCode, PassKind, Report, RunsOn, Side};
 use crate::source::{Effect, Input, Outcome, PassSent, Source};
 
-/// Passes shorter than this tell no dirty rate.
-const RATE_PAGES_MIN: u64 = 256;
+mod report;
 
 /// How a guest is to be moved.
 pub struct SourceOptions {
@@ -36,6 +37,8 @@ pub struct SourceOptions {
     pub rate_limit: RateLimit,
     /// Hash live memory on its way too (through a private copy), not only memory that stands still.
     pub hash_live: bool,
+    /// When pages are packed.
+    pub compress: Compress,
     /// Compare the memory after the move.
     pub verify: bool,
     /// How long the guest runs after the move (wherever it is) before it is compared.
@@ -53,6 +56,7 @@ impl SourceOptions {
             policy: Box::new(DefaultPolicy::default()),
             rate_limit: RateLimit::unlimited(),
             hash_live: false,
+            compress: Compress::Auto,
             verify: true,
             run_after: Duration::from_millis(500),
             faults: Vec::new(),
@@ -132,6 +136,9 @@ struct Run<'a> {
     core: Source,
     clock: Instant,
     feed: Arc<Feed>,
+    compress: Compress,
+    /// Why nothing is packed, if so.
+    why_not_packed: Option<String>,
     current: Option<Current>,
     passes: Vec<Sent>,
     pending: Runs,
@@ -166,7 +173,10 @@ impl<'a> Run<'a> {
             owner_nonce: record.nonce,
             stretches: stretches_of(&touched),
         };
-        let feed = Arc::new(Feed::new(storage, options.rate_limit, options.hash_live));
+        let limit = options.rate_limit.bytes_per_s().map(u64::from);
+        let packing = packing_for(options.compress, link, &storage, &touched, limit);
+        let why_not_packed = packing.as_ref().err().cloned();
+        let feed = Feed::new(storage, options.rate_limit, options.hash_live).with_packing(packing.ok());
         let now = Instant::now();
         let core = Source::new(Message::Offer(offer), options.limits, options.policy, PAGE_SIZE as u64);
         Self {
@@ -182,7 +192,9 @@ impl<'a> Run<'a> {
             faults: Faults::of(Side::Source, &options.faults),
             core,
             clock: now,
-            feed,
+            feed: Arc::new(feed),
+            compress: options.compress,
+            why_not_packed,
             current: None,
             passes: Vec::new(),
             pending: Runs::new(),
@@ -333,10 +345,24 @@ impl<'a> Run<'a> {
         self.observer.event(Event::Note { text });
     }
 
-    fn send(&self, message: &Message) -> Option<Input> {
+    /// Begins to record writes and lists the touched pages. Both take some 10 ms per GiB, which the destination needs
+    /// to make ready anyway.
+    fn track(&mut self) -> Result<(), String> {
+        // Recording starts before the pages are listed: one that is touched in between is in both.
+        self.guest.tracker().start().map_err(|error| format!("writes cannot be tracked: {error}"))?;
+        self.pending = self.guest.storage().touched().map_err(|error| error.to_string())?;
+        Ok(())
+    }
+
+    fn send(&mut self, message: &Message) -> Option<Input> {
         let sent = self.link.send(message.socket(), &message.encode());
         match message {
-            Message::Offer(_) => self.strike(Step::Offer),
+            Message::Offer(_) => {
+                self.strike(Step::Offer);
+                if let Err(why) = self.track() {
+                    return Some(Input::Failed(why));
+                }
+            }
             Message::PassEnd(end) if end.commit => self.strike(Step::Commit),
             _ => {}
         }
@@ -351,14 +377,13 @@ impl<'a> Run<'a> {
         self.finish_pass();
         if kind == PassKind::First {
             self.guest.enter_phase(Phase::During);
-            // Recording starts before the touched pages are listed: a page touched in between is in both.
-            if let Err(error) = self.guest.tracker().start() {
-                return Some(Input::Failed(format!("writes cannot be tracked: {error}")));
+            // What was written while the destination made ready goes with the first pass and not once more with the
+            // second; what was touched for the first time since then was written, too.
+            let mut written = Runs::new();
+            if let Err(error) = self.guest.tracker().harvest(&mut written) {
+                return Some(Input::Failed(format!("changed pages cannot be collected: {error}")));
             }
-            match self.guest.storage().touched() {
-                Ok(touched) => self.pending = touched,
-                Err(error) => return Some(Input::Failed(error.to_string())),
-            }
+            self.pending = self.pending.union(&written);
             self.touched_bytes = self.pending.bytes();
         }
         let runs = std::mem::take(&mut self.pending);
@@ -411,59 +436,6 @@ impl<'a> Run<'a> {
             Ok(CasOutcome::Updated(_)) => Input::Withdrawn,
             Ok(CasOutcome::Lost(record)) => Input::WithdrawLost { owner: record.owner },
             Err(why) => Input::WithdrawUnknown(why),
-        }
-    }
-
-    fn report(&mut self, outcome: &Outcome, policy: &str, rate_limit: Option<u64>) -> Report {
-        let record = self.record;
-        let mut report =
-            Report::new(Side::Source, record.guest, self.member, self.destination, outcome.finish.clone());
-        report.limits = LimitsGiven::new(&self.limits, rate_limit);
-        report.runs_on = outcome.runs_on;
-        report.prepare_ms = Some(ms(outcome.prepare));
-        report.total_ms = Some(ms(outcome.total));
-        if let Some((held, parts)) = &outcome.quiesce {
-            report.quiesce_ms = Some(ms(*held));
-            report.quiesce = Some(parts.clone());
-        }
-        fill_experience(&mut report, self.guest);
-        report.guest_memory_bytes = self.guest.storage().len_bytes();
-        report.bytes_touched = Some(self.touched_bytes);
-        report.policy = policy.to_owned();
-        report.tracker = self.guest.tracker().kind().to_string();
-        report.granule = self.guest.tracker().granule_bytes();
-        if let Some(reason) = self.guest.tracker_fallback() {
-            report.fallbacks.push(Fallback {
-                side: Side::Source,
-                wanted: "userfaultfd".to_owned(),
-                used: "software".to_owned(),
-                reason: reason.to_owned(),
-            });
-        }
-        report.passes = outcome.passes.iter().map(|done| self.pass_report(done)).collect();
-        report.bytes_logical = Some(report.passes.iter().map(|pass| pass.bytes).sum());
-        report.bytes_wire = Some(self.passes.iter().map(|sent| sent.pass.wire_bytes()).sum());
-        report
-    }
-
-    fn pass_report(&self, done: &crate::source::PassDone) -> PassReport {
-        let sent = self.passes.iter().find(|sent| sent.epoch == done.epoch);
-        let first = self.passes.first().map(|sent| sent.began);
-        let seconds = done.window.as_secs_f64();
-        let rate = (done.dirty_pages_after * PAGE_SIZE as u64) as f64 / seconds.max(1e-9);
-        let tells_rate = done.pages >= RATE_PAGES_MIN && seconds > 0.0;
-        PassReport {
-            number: done.number,
-            kind: done.kind,
-            pages: done.pages,
-            zero_pages: sent.map_or(0, |sent| sent.pass.zero_pages()),
-            bytes: done.pages * PAGE_SIZE as u64,
-            wire_bytes: sent.map_or(0, |sent| sent.pass.wire_bytes()),
-            ms: ms(done.duration),
-            dirty_pages_after: done.dirty_pages_after,
-            dirty_rate_bytes_per_s: tells_rate.then_some(rate as u64),
-            repeated: done.repeated,
-            began_ms: sent.zip(first).map(|(sent, first)| ms(sent.began - first)),
         }
     }
 }

@@ -103,6 +103,7 @@ impl Report {
             memory_peak_bytes: PerSide::merge(ours.memory_peak_bytes, theirs.memory_peak_bytes),
             passes: if ours.passes.is_empty() { theirs.passes } else { ours.passes },
             tls: LinkTls::merge(ours.tls, theirs.tls),
+            codec: ours.codec.or(theirs.codec),
             environment: PerSide::merge(ours.environment, theirs.environment),
             ..ours
         };

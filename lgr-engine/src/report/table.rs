@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use guest_mem::units::{Size, scaled};
 
-use super::{EngineKind, PassReport, PerSide, QueueReport, Report, RunsOn, Side, TickPercentiles};
+use super::{
+    CodecReport, EngineKind, PassReport, PerSide, QueueReport, Report, RunsOn, Side, TickPercentiles,
+};
 
 /// Width of the words that begin a line.
 const LABEL_WIDTH: usize = 10;
@@ -128,10 +130,30 @@ fn volume(lines: &mut Lines, report: &Report) {
     if !parts.is_empty() {
         lines.add("moved", parts.join(", "));
     }
+    codec(lines, report.codec.as_ref());
     let intended =
         report.intended_write_bytes_per_s.map(|rate| format!(" of {} intended", speed(rate as f64)));
     if let Some(achieved) = report.achieved_write_bytes_per_s {
         lines.add("writes", format!("{}{}", speed(achieved as f64), intended.unwrap_or_default()));
+    }
+}
+
+/// What packing did; nothing where it did nothing.
+fn codec(lines: &mut Lines, codec: Option<&CodecReport>) {
+    let Some(codec) = codec.filter(|codec| codec.packed_bytes + codec.kept_bytes > 0) else { return };
+    let (packed, became) = (codec.packed_bytes, codec.packed_wire_bytes);
+    let text = format!(
+        "{} to {} ({:.2} to 1), {} kept, {} raw, {:.2} s of processor time",
+        size(packed),
+        size(became),
+        packed as f64 / became.max(1) as f64,
+        size(codec.kept_bytes),
+        size(codec.raw_bytes),
+        codec.pack_cpu_s,
+    );
+    lines.add("packed", text);
+    if let Some(last) = codec.decisions.last() {
+        lines.add("", format!("{} after {}: {}", last.codec, time(last.at_ms), last.why));
     }
 }
 

@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::statement::{
-    Area, Console, DefineVswitch, DeviceChoice, Features, IslinkEndpoint, ModifyVswitch, Owned, Product,
-    Rdevice, RelocationDomain, Ssi, SystemResidence, Vmlan, VswitchName,
+    Area, Console, CpOwned, DefineVswitch, DeviceChoice, Features, IslinkEndpoint, ModifyVswitch, Owned,
+    PdrVolume, Product, Rdevice, RelocationDomain, Ssi, SystemResidence, Vmlan, VswitchName,
 };
 use super::{Endpoint, Pattern, Record, Statement, SystemConfig};
 use crate::source::DeviceNumber;
 use crate::{Slot, SystemName, VolumeLabel};
+
+/// The device number of the first volume.
+const FIRST_VOLUME_DEVICE: u16 = 0x0200;
 
 /// A slot of the CP-owned list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -47,6 +50,8 @@ pub struct Effective {
     pub user_volumes_included: Vec<Pattern>,
     /// But not volumes like these.
     pub user_volumes_excluded: Vec<Pattern>,
+    /// Device numbers of volumes, see [`SystemConfig::volume_devices`].
+    pub volume_devices: BTreeMap<VolumeLabel, DeviceNumber>,
     /// Logical links, by partner.
     pub links: Vec<Link>,
     /// Link devices of which nobody knows where they lead: neither NODE nor ISLINK_ENDPOINT says it.
@@ -89,9 +94,32 @@ impl SystemConfig {
         for record in self.records_of(member) {
             effective.apply(record);
         }
+        effective.volume_devices = self.volume_devices();
         effective.links.sort_by_key(|link| link.partner);
         effective.listens_at = effective.endpoints_of(member);
         effective
+    }
+
+    /// A device number for each volume that the file names for any member, from 0200 on in the order of the file: volumes are
+    /// files and have none of their own, and the same volume should have the same number on all members.
+    fn volume_devices(&self) -> BTreeMap<VolumeLabel, DeviceNumber> {
+        let mut labels: Vec<VolumeLabel> = Vec::new();
+        for record in &self.records {
+            match &record.statement {
+                Statement::Ssi(Ssi { pdr_volume: PdrVolume::Label(label), .. })
+                | Statement::CpOwned(CpOwned { owned: Owned::Volume(label), .. }) => labels.push(*label),
+                Statement::UserVolumeList(list) => labels.extend(&list.volumes),
+                _ => {}
+            }
+        }
+        let mut devices = BTreeMap::new();
+        for label in labels {
+            let next = FIRST_VOLUME_DEVICE.checked_add(devices.len() as u16).map(DeviceNumber);
+            if let Some(next) = next.filter(|_| devices.len() < usize::from(u16::MAX)) {
+                devices.entry(label).or_insert(next);
+            }
+        }
+        devices
     }
 }
 
@@ -105,6 +133,7 @@ impl Effective {
             user_volumes: BTreeMap::new(),
             user_volumes_included: Vec::new(),
             user_volumes_excluded: Vec::new(),
+            volume_devices: BTreeMap::new(),
             links: Vec::new(),
             devices_without_partner: Vec::new(),
             listens_at: Vec::new(),

@@ -142,6 +142,15 @@ mod tests {
     }
 
     #[test]
+    fn the_document_explains_every_statement_that_is_understood() {
+        let text = include_str!("../../../docs/configuration.md");
+        for (name, _) in UNDERSTOOD {
+            let spelled = name.iter().map(|part| part.0).collect::<Vec<_>>().join(" ");
+            assert!(text.contains(&format!("`{spelled} ")), "{spelled}");
+        }
+    }
+
+    #[test]
     fn no_abbreviation_stands_for_two_statements() {
         let names: Vec<&[Spelling]> =
             UNDERSTOOD.iter().map(|(name, _)| *name).chain(KEPT.iter().copied()).collect();

@@ -31,7 +31,7 @@ pub use words::COMMAND_LEN_BYTES_MAX;
 use words::Words;
 
 use crate::config::Effective;
-use crate::name::{Slot, SystemName, UserId, VolumeLabel};
+use crate::name::{Slot, SystemName, UserId};
 use crate::node::{CallError, ClusterDir, Console, Handle, Mesh, Users};
 
 /// How long a command waits for what the cluster must do for it.
@@ -101,22 +101,36 @@ impl From<CallError> for Refusal {
 
 type Outcome = Result<Response, Refusal>;
 
-/// One command.
+/// One command, or one part of a command of many.
 struct Command {
     /// Its shortest form in capitals.
     name: &'static str,
     classes: Classes,
     syntax: &'static str,
     help: &'static str,
+    /// Its parts, by their first operand, each with classes of its own.
+    parts: &'static [Command],
     run: fn(&Cp, &Issuer, &mut Words<'_>) -> Outcome,
 }
 
-const COMMANDS: [Command; 13] = [
+impl Command {
+    /// The one of this name that the issuer may give: what somebody may not do does not exist for him, as CP has it.
+    fn find(all: &'static [Self], name: &str, issuer: &Issuer) -> Option<&'static Self> {
+        all.iter().find(|command| words::spells(command.name, name)).filter(|command| command.is_for(issuer))
+    }
+
+    fn is_for(&self, issuer: &Issuer) -> bool {
+        self.classes == Classes::ANY || self.classes.meet(issuer.classes)
+    }
+}
+
+static COMMANDS: [Command; 13] = [
     Command {
         name: "ACTivate",
         classes: Classes::of("B"),
-        syntax: "ACTivate ISLINK rdev [rdev ...]",
-        help: "Takes devices that were deactivated back into their logical link.",
+        syntax: "ACTivate ISLINK rdev [rdev ...] [NODe member] [BUffers n]",
+        help: "Takes devices that were deactivated back into their logical link. Up to 16; NODE is checked, BUFFERS has no effect.",
+        parts: &[],
         run: islink::activate,
     },
     Command {
@@ -124,28 +138,32 @@ const COMMANDS: [Command; 13] = [
         classes: Classes::of("ABC"),
         syntax: "AT member CMD command",
         help: "Has another member carry a command out, and shows its response.",
+        parts: &[],
         run: at::run,
     },
     Command {
         // CP's own spelling, and the one that everybody tries first.
         name: "DEACTive|DEACTIVAte",
         classes: Classes::of("B"),
-        syntax: "DEACTive|DEACTIVAte ISLINK rdev [rdev ...]",
+        syntax: "DEACTIVAte ISLINK rdev [rdev ...]",
         help: "Takes devices out of their logical link. The last one takes the link with it.",
+        parts: &[],
         run: islink::deactivate,
     },
     Command {
         name: "FORCE",
         classes: Classes::of("A"),
-        syntax: "FORCE userid",
+        syntax: "FORCE userid [LOGOFF] [IMMED]",
         help: "Logs a user off, wherever in the cluster it is logged on.",
+        parts: &[],
         run: users::force,
     },
     Command {
         name: "Help",
         classes: Classes::ANY,
-        syntax: "Help [command]",
-        help: "Shows the commands, or one of them.",
+        syntax: "Help [command [operand]]",
+        help: "Shows the commands that the user may give, or one of them.",
+        parts: &[],
         run: help::run,
     },
     Command {
@@ -153,6 +171,7 @@ const COMMANDS: [Command; 13] = [
         classes: Classes::ANY,
         syntax: "LOGOFF",
         help: "Logs the user off that gives the command.",
+        parts: &[],
         run: users::logoff,
     },
     Command {
@@ -160,13 +179,15 @@ const COMMANDS: [Command; 13] = [
         classes: Classes::ANY,
         syntax: "LOGON userid password",
         help: "Logs a user on at this member.",
+        parts: &[],
         run: users::logon,
     },
     Command {
         name: "Query",
         classes: Classes::ANY,
-        syntax: "Query SSI | ISLINK [rdev] | CPOWNED | CPLEVEL | NAMES [AT {ALL | member}] | USERID",
-        help: "Shows the cluster, the links, the CP-owned volumes, the level of CP, who is logged on, or who asks.",
+        syntax: "Query operand",
+        help: "Shows something, by its operand:",
+        parts: &query::QUERIES,
         run: query::run,
     },
     Command {
@@ -174,6 +195,7 @@ const COMMANDS: [Command; 13] = [
         classes: Classes::of("B"),
         syntax: "SET SSI {member DOWN | TIMEOUTS {ON | OFF} | PDR_VOLUME volid}",
         help: "Declares a member down that has stopped; turns cross-system timeouts on or off; moves the persistent data record.",
+        parts: &[],
         run: set::run,
     },
     Command {
@@ -181,13 +203,15 @@ const COMMANDS: [Command; 13] = [
         classes: Classes::of("A"),
         syntax: "SHUTDOWN",
         help: "Leaves the cluster and stops this member.",
+        parts: &[],
         run: set::shutdown,
     },
     Command {
         name: "XAUTOLOG",
-        classes: Classes::of("AB"),
+        classes: Classes::of("ABG"),
         syntax: "XAUTOLOG userid",
-        help: "Logs a user on at this member, disconnected.",
+        help: "Logs a user on at this member, disconnected. With class G only: a user whose AUTOLOG statement names the issuer.",
+        parts: &[],
         run: users::xautolog,
     },
     Command {
@@ -195,6 +219,7 @@ const COMMANDS: [Command; 13] = [
         classes: Classes::of("A"),
         syntax: "ABEND",
         help: "Stops this member at once, without leaving the cluster (for tests; a command of our own).",
+        parts: &[],
         run: set::abend,
     },
     Command {
@@ -202,6 +227,7 @@ const COMMANDS: [Command; 13] = [
         classes: Classes::ANY,
         syntax: "#CP command",
         help: "The same as the command.",
+        parts: &[],
         run: |cp, issuer, words| cp.dispatch(issuer, words),
     },
 ];
@@ -280,13 +306,7 @@ impl Cp {
 
     fn dispatch(&self, issuer: &Issuer, words: &mut Words<'_>) -> Outcome {
         let Some(name) = words.next() else { return Ok(Response::lines(Vec::new())) };
-        let command = COMMANDS.iter().find(|command| words::spells(command.name, name));
-        let unknown = || Refusal::new(1, format!("Unknown CP command: {name}"));
-        let command = command.ok_or_else(unknown)?;
-        // As CP does it: what somebody may not do does not exist.
-        if command.classes != Classes::ANY && !command.classes.meet(issuer.classes) {
-            return Err(unknown());
-        }
+        let command = Command::find(&COMMANDS, name, issuer).ok_or_else(|| unknown(name))?;
         (command.run)(self, issuer, words)
     }
 
@@ -301,15 +321,14 @@ impl Cp {
         self.effective.ssi.as_ref()?.members().find(|(of, _)| *of == slot).map(|(_, name)| name)
     }
 
-    /// Whether the volume of this label can be had.
-    fn is_attached(&self, label: VolumeLabel) -> bool {
-        self.dir.volume(label).is_file()
-    }
-
     /// The same for a message: its name, or the number of an empty slot.
     fn member_text(&self, slot: Slot) -> String {
         self.member_in(slot).map_or_else(|| format!("slot {slot}"), |name| name.to_string())
     }
+}
+
+fn unknown(name: &str) -> Refusal {
+    Refusal::new(1, format!("Unknown CP command: {name}"))
 }
 
 fn refuse(refusal: Refusal) -> Response {

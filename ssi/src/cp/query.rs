@@ -3,43 +3,76 @@
 use serde::Serialize;
 
 use super::words::Words;
-use super::{Cp, Issuer, Outcome, Refusal, Response, islink};
+use super::{Classes, Command, Cp, Issuer, Outcome, Refusal, Response, islink};
 use crate::config::statement::Owned;
 use crate::member::{MemberState, WhyDown};
 use crate::name::{Slot, SystemName, UserId};
-use crate::node::{Snapshot, Stamp};
+use crate::node::{self, Snapshot, Stamp};
 use crate::service::UserKind;
 
+/// What can be queried.
+pub(super) static QUERIES: [Command; 6] = [
+    Command {
+        name: "CPLEVEL",
+        classes: Classes::ANY,
+        syntax: "Query CPLEVEL",
+        help: "Shows the version of this program, and when this member started.",
+        parts: &[],
+        run: |cp, _, words| cp_level(cp, words),
+    },
+    Command {
+        name: "CPOWNed",
+        classes: Classes::of("B"),
+        syntax: "Query CPOWNed",
+        help: "Shows the CP-owned list, and whether each volume can be had.",
+        parts: &[],
+        run: |cp, _, words| cp_owned(cp, words),
+    },
+    Command {
+        name: "ISLINK",
+        classes: Classes::of("B"),
+        syntax: "Query ISLINK [rdev]",
+        help: "Shows the logical links to the other members, device by device.",
+        parts: &[],
+        run: |cp, _, words| islink::query(cp, words),
+    },
+    Command {
+        name: "NAmes",
+        classes: Classes::ANY,
+        syntax: "Query NAmes [AT {ALL | member}]",
+        help: "Shows who is logged on: here, and single-configuration users anywhere; or all at one member, or at each.",
+        parts: &[],
+        run: names,
+    },
+    Command {
+        name: "SSI",
+        classes: Classes::of("BE"),
+        syntax: "Query SSI",
+        help: "Shows the cluster: its mode, its members and their states, and their last heartbeats.",
+        parts: &[],
+        run: |cp, _, words| ssi(cp, words),
+    },
+    Command {
+        name: "USERID",
+        classes: Classes::ANY,
+        syntax: "Query USERID",
+        help: "Shows who asks, and at which member.",
+        parts: &[],
+        run: userid,
+    },
+];
+
 pub(super) fn run(cp: &Cp, issuer: &Issuer, words: &mut Words<'_>) -> Outcome {
-    let needs = |classes: &str, what: &str| {
-        let known = issuer.classes.meet(classes.parse().unwrap_or_default());
-        if known { Ok(()) } else { Err(Refusal::new(3, format!("Invalid option - {what}"))) }
-    };
-    if words.accept("SSI") {
-        needs("BE", "SSI")?;
-        words.end()?;
-        ssi(cp)
-    } else if words.accept("ISLINK") {
-        needs("B", "ISLINK")?;
-        islink::query(cp, words)
-    } else if words.accept("CPOWNed") {
-        needs("B", "CPOWNED")?;
-        words.end()?;
-        Ok(cp_owned(cp))
-    } else if words.accept("CPLEVEL") {
-        words.end()?;
-        Ok(cp_level(cp))
-    } else if words.accept("NAmes") {
-        names(cp, issuer, words)
-    } else if words.accept("USERID") {
-        words.end()?;
-        Ok(Response::line(format!("{} AT {}", issuer.user, cp.member())))
-    } else {
-        Err(match words.next() {
-            Some(word) => Refusal::new(3, format!("Invalid option - {word}")),
-            None => Refusal::new(26, "Operand missing or invalid"),
-        })
-    }
+    let name = words.next().ok_or_else(|| Refusal::new(26, "Operand missing or invalid"))?;
+    let unknown = || Refusal::new(3, format!("Invalid option - {name}"));
+    let query = Command::find(&QUERIES, name, issuer).ok_or_else(unknown)?;
+    (query.run)(cp, issuer, words)
+}
+
+fn userid(cp: &Cp, issuer: &Issuer, words: &mut Words<'_>) -> Outcome {
+    words.end()?;
+    let data = serde_json::json!({ "user": issuer.user, "member": cp.member() });
+    Ok(Response::line(format!("{} AT {}", issuer.user, cp.member())).with_data(&data))
 }
 
 /// `QUERY SSI` as data.
@@ -49,6 +82,7 @@ struct SsiData {
     mode: String,
     timeouts: bool,
     pdr_volume: String,
+    pdr_device: String,
     slots: Vec<SlotData>,
 }
 
@@ -62,7 +96,8 @@ struct SlotData {
     received_heartbeat: Option<String>,
 }
 
-fn ssi(cp: &Cp) -> Outcome {
+fn ssi(cp: &Cp, words: &mut Words<'_>) -> Outcome {
+    words.end()?;
     let Some(ssi) = &cp.effective.ssi else {
         return Ok(Response::line("This system is not a member of an SSI cluster."));
     };
@@ -73,24 +108,24 @@ fn ssi(cp: &Cp) -> Outcome {
         mode: snapshot.mode.to_string(),
         timeouts: snapshot.record.is_none_or(|record| record.timeouts),
         pdr_volume,
+        pdr_device: device(cp, &snapshot),
         slots: Slot::all().map(|slot| slot_data(cp, &snapshot, slot)).collect(),
     };
     let mut lines = vec![
         format!("SSI Name: {}", data.name),
         format!("SSI Mode: {}", data.mode),
         format!("Cross-System Timeouts: {}", if data.timeouts { "Enabled" } else { "Disabled" }),
-        format!("SSI Persistent Data Record (PDR) device: {} on {}", data.pdr_volume, device(cp, &snapshot)),
+        format!("SSI Persistent Data Record (PDR) device: {} on {}", data.pdr_volume, data.pdr_device),
         "SLOT SYSTEMID STATE     PDR HEARTBEAT       RECEIVED HEARTBEAT".to_owned(),
     ];
     lines.extend(data.slots.iter().map(slot_line));
     Ok(Response::lines(lines).with_data(&data))
 }
 
-/// Where the PDR's volume is: it has no device number, but a file.
+/// The device that the PDR's volume is on; a volume that the configuration does not list is on none.
 fn device(cp: &Cp, snapshot: &Snapshot) -> String {
-    snapshot
-        .record_volume
-        .map_or_else(|| "----".to_owned(), |label| cp.dir.volume(label).display().to_string())
+    let device = snapshot.record_volume.and_then(|label| cp.effective.volume_devices.get(&label));
+    device.map_or_else(|| "----".to_owned(), ToString::to_string)
 }
 
 fn slot_data(cp: &Cp, snapshot: &Snapshot, slot: Slot) -> SlotData {
@@ -131,49 +166,60 @@ fn slot_line(data: &SlotData) -> String {
     if let Some(why) = data.why_down {
         return format!("{:>4} {system:<8} {} ({why})", data.slot, data.state);
     }
+    if data.pdr_heartbeat.is_none() && data.received_heartbeat.is_none() {
+        return format!("{:>4} {system:<8} {}", data.slot, data.state);
+    }
     let none = "--/--/-- --:--:--".to_owned();
     let pdr = data.pdr_heartbeat.as_ref().unwrap_or(&none);
     let received = data.received_heartbeat.as_ref().unwrap_or(&none);
     format!("{:>4} {system:<8} {:<9} {pdr}   {received}", data.slot, data.state)
 }
 
-fn cp_owned(cp: &Cp) -> Response {
+fn cp_owned(cp: &Cp, words: &mut Words<'_>) -> Outcome {
     #[derive(Serialize)]
     struct Row {
         slot: u8,
         volume: Option<String>,
+        device: Option<String>,
         status: &'static str,
+        why: Option<String>,
     }
-    let rows: Vec<Row> = cp
-        .effective
-        .cp_owned
-        .iter()
-        .map(|(slot, owned)| match owned.owned {
-            Owned::Reserved => Row { slot: *slot, volume: None, status: "Reserved" },
-            Owned::Volume(label) => {
-                let status = if cp.is_attached(label) { "Online and attached" } else { "Offline" };
-                Row { slot: *slot, volume: Some(label.to_string()), status }
-            }
-        })
-        .collect();
+    words.end()?;
+    let row = |slot: u8, owned: Owned| {
+        let Owned::Volume(label) = owned else {
+            return Row { slot, volume: None, device: None, status: "Reserved", why: None };
+        };
+        let why = node::attach(&cp.dir, &cp.effective, label).err().map(|error| error.to_string());
+        Row {
+            slot,
+            volume: Some(label.to_string()),
+            device: cp.effective.volume_devices.get(&label).map(ToString::to_string),
+            status: if why.is_none() { "Online and attached" } else { "Offline" },
+            why,
+        }
+    };
+    let owned = cp.effective.cp_owned.iter();
+    let rows: Vec<Row> = owned.map(|(slot, volume)| row(*slot, volume.owned)).collect();
     let mut lines = vec!["Slot  Vol-ID  Rdev  Type   Status".to_owned()];
     lines.extend(rows.iter().map(|row| {
         let volume = row.volume.as_deref().unwrap_or("------");
-        format!("{:>4}  {volume:<6}  ----  Own    {}", row.slot, row.status)
+        let device = row.device.as_deref().unwrap_or("----");
+        format!("{:>4}  {volume:<6}  {device}  Own    {}", row.slot, row.status)
     }));
-    Response::lines(lines).with_data(&rows)
+    Ok(Response::lines(lines).with_data(&rows))
 }
 
-fn cp_level(cp: &Cp) -> Response {
+fn cp_level(cp: &Cp, words: &mut Words<'_>) -> Outcome {
+    words.end()?;
     let (version, started) = (env!("CARGO_PKG_VERSION"), Stamp::from(cp.started));
     let level = crate::member::LEVEL;
     let lines = vec![
         format!("LGR Version {version}, SSI protocol level {level}, {}", std::env::consts::ARCH),
         format!("IPL at {} UTC", started.short()),
     ];
-    Response::lines(lines).with_data(&serde_json::json!({
+    Ok(Response::lines(lines).with_data(&serde_json::json!({
         "version": version, "level": level, "started": started.to_string()
-    }))
+    })))
 }
 
 // NAMES.

@@ -1,7 +1,7 @@
 //! LOGON, XAUTOLOG, LOGOFF, FORCE.
 
 use super::words::Words;
-use super::{Cp, Issuer, Outcome, PATIENCE, Refusal, Response, at};
+use super::{Classes, Cp, Issuer, Outcome, PATIENCE, Refusal, Response, at};
 use crate::name::{Slot, UserId};
 use crate::node::User;
 use crate::service::{LOGON, LogonAnswer, LogonRefusal, LogonRequest};
@@ -10,6 +10,13 @@ pub(super) fn xautolog(cp: &Cp, issuer: &Issuer, words: &mut Words<'_>) -> Outco
     let user: UserId = words.value("a user id")?;
     words.end()?;
     let entry = find(cp, user)?;
+    if !issuer.classes.meet(Classes::of("AB")) && !cp.users.may_autolog(user, issuer.user) {
+        let text = format!(
+            "User {user} cannot be autologged by {}: its AUTOLOG statement does not name it",
+            issuer.user
+        );
+        return Err(Refusal::plain(text));
+    }
     if !entry.may_run {
         return Err(Refusal::new(98, format!("User {user} cannot be logged on: its password is NOLOG")));
     }
@@ -44,6 +51,9 @@ pub(super) fn logoff(cp: &Cp, issuer: &Issuer, words: &mut Words<'_>) -> Outcome
 
 pub(super) fn force(cp: &Cp, issuer: &Issuer, words: &mut Words<'_>) -> Outcome {
     let user: UserId = words.value("a user id")?;
+    // There is nothing yet that a user could do before it goes.
+    words.accept("LOGOFF");
+    words.accept("IMMED");
     words.end()?;
     let snapshot = cp.handle.snapshot();
     let is_here = snapshot.users.iter().any(|(held, _)| *held == user);

@@ -29,10 +29,22 @@ pub struct Label {
 /// # Errors
 /// See [`DasdError`]; an allocation that cannot be is a [`DasdError::Format`].
 pub fn format(path: &Path, geometry: Geometry, label: &Label) -> Result<Volume, DasdError> {
+    if path.exists() {
+        let reason = "there is a file of that name already".to_owned();
+        return Err(DasdError::Format { path: path.to_owned(), reason });
+    }
+    reformat(path, geometry, label)
+}
+
+/// The same, but a file that is there is replaced; it stays as it is if the new one cannot be made.
+///
+/// # Errors
+/// As for [`format`].
+pub fn reformat(path: &Path, geometry: Geometry, label: &Label) -> Result<Volume, DasdError> {
     let bad = |reason: String| DasdError::Format { path: path.to_owned(), reason };
     label.allocation.check(geometry.cylinders).map_err(|error| bad(error.to_string()))?;
-    if path.exists() {
-        return Err(bad("there is a file of that name already".to_owned()));
+    if path.is_dir() {
+        return Err(bad("not a file".to_owned()));
     }
     let made = path.with_extension("formatting");
     let _ = std::fs::remove_file(&made);
@@ -100,6 +112,24 @@ pub fn label(volume: &Volume) -> Result<Label, DasdError> {
         read(Ccw::SearchId(4))?.ok_or_else(|| bad("there is no allocation record".to_owned()))?;
     let allocation = Allocation::from_bytes(&allocation, volume.geometry().cylinders).map_err(bad)?;
     Ok(Label { label, allocation })
+}
+
+/// Writes label, allocation and owner anew, in one channel program; nothing else on the volume changes.
+///
+/// # Errors
+/// As for [`format`]; a volume that has no label, or no allocation record, has to be formatted.
+pub fn relabel(volume: &Volume, new: &Label) -> Result<(), DasdError> {
+    let bad = |reason: String| DasdError::Format { path: volume.path().to_owned(), reason };
+    label(volume)?;
+    new.allocation.check(volume.geometry().cylinders).map_err(|error| bad(error.to_string()))?;
+    let outcome = volume.execute(&[
+        Ccw::Seek { cylinder: 0, head: 0 },
+        Ccw::SearchId(3),
+        Ccw::WriteData(label_bytes(new.label)),
+        Ccw::SearchId(4),
+        Ccw::WriteData(new.allocation.to_bytes()),
+    ])?;
+    if outcome.is_whole { volume.sync() } else { Err(bad("its label is not where CP has it".to_owned())) }
 }
 
 /// Opens the volume `wanted` for a member of a cluster: one that has another label, or is another cluster's or member's,

@@ -31,7 +31,7 @@ mod track;
 mod volume;
 
 pub use allocation::{Allocation, AllocationError, Extent, Owner, Use};
-pub use format::{Label, attach, format, label};
+pub use format::{Label, attach, format, label, reformat, relabel};
 pub use geometry::{CYLINDERS_MAX, Geometry, HEADS, Model, TRACK_LEN_BYTES, space_cells};
 pub use program::{Ccw, Outcome};
 pub use track::NewRecord;

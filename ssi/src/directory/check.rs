@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::map::maps;
-use super::{Entry, Kind, Line, Statement, UserDirect};
+use super::{Entry, Kind, Line, Minidisk, Statement, UserDirect, Where};
 use crate::name::{SystemName, UserId};
 use crate::source::{DeviceNumber, Diagnostic, Span};
 
@@ -156,6 +156,13 @@ impl UserDirect {
             Statement::Build { .. } if entry.kind != Kind::Identity => Some(
                 Diagnostic::error(span, format!("BUILD in {}", word(entry.kind))).expecting("it in IDENTITY"),
             ),
+            Statement::Minidisk(Minidisk { device_type, at: Where::Volume(at, _), .. })
+                if device_type.starts_with("33") && at.first == 0 && !at.is_full_pack() =>
+            {
+                let message =
+                    "the minidisk has cylinder 0, where CP keeps the label and the persistent data record";
+                Some(Diagnostic::warning(span, message).expecting("cylinder 1 or a later one"))
+            }
             Statement::Link { user, .. } => {
                 let is_known =
                     self.entries.iter().any(|entry| entry.name == *user && entry.kind != Kind::Profile);

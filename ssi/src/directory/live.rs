@@ -15,6 +15,7 @@ pub struct LiveDirectory {
     path: PathBuf,
     console: OnceLock<Arc<Console>>,
     state: Mutex<State>,
+    checks: Mutex<()>,
 }
 
 struct State {
@@ -44,7 +45,7 @@ impl LiveDirectory {
             return Err(ObjectError::Damaged { path: path.to_owned(), reason });
         }
         let state = Mutex::new(State { object: Arc::new(object), mark });
-        Ok(Self { path: path.to_owned(), console: OnceLock::new(), state })
+        Ok(Self { path: path.to_owned(), console: OnceLock::new(), state, checks: Mutex::default() })
     }
 
     /// The directory as it is now.
@@ -96,11 +97,17 @@ impl Users for LiveDirectory {
         Some(User { kind: entry.kind, classes: entry.classes, may_run })
     }
 
+    fn may_autolog(&self, user: UserId, by: UserId) -> bool {
+        self.current().find(user).is_some_and(|entry| entry.autolog_by.contains(&by))
+    }
+
     fn tell_to(&self, console: &Arc<Console>) {
         let _ = self.console.set(console.clone());
     }
 
+    /// One at a time: each takes the memory that the hash is meant to cost.
     fn check_password(&self, user: UserId, password: &str) -> bool {
+        let _turn = self.checks.lock().expect("no thread panics while it checks a password");
         self.current().lets_in(user, password)
     }
 }

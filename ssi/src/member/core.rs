@@ -11,7 +11,7 @@ mod transitions;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::interface::{Command, CommandRefused, Effect, Input, RecordOutcome, Stopped, Timing};
-use super::message::{LEVEL, Message, Shares, Transition};
+use super::message::{LEVEL, LEVEL_OF_PROMISES, LEVEL_OLDEST, Message, Shares, Transition};
 use super::record::{Change, ChangeRefused, Ident, Record};
 use super::{MemberState, Mode};
 use crate::name::{MEMBERS_MAX, Slot, SystemName};
@@ -52,6 +52,16 @@ struct Ask {
     deadline_ms: u64,
 }
 
+/// Another member's request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Asked {
+    slot: Slot,
+    transition: Transition,
+    incarnation: u64,
+    level: u16,
+    shares: Shares,
+}
+
 /// Another member's transition to which this one has consented.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Consented {
@@ -77,6 +87,14 @@ pub struct Member {
     timing: Timing,
     services: Vec<Box<dyn Service>>,
     life: Life,
+    /// Of the protocol: the one this member speaks, and that of the oldest member.
+    level: u16,
+    members_level: u16,
+    /// The record may hold a promise of this life to stop itself in time.
+    has_promised: bool,
+    /// Operators know that it waits for links.
+    has_told_of_waiting: bool,
+    handled_at_ms: u64,
     incarnation: u64,
     record: Option<Record>,
     watch: [Watch; SLOTS],
@@ -87,7 +105,7 @@ pub struct Member {
     their_reach: [Option<[bool; SLOTS]>; SLOTS],
     consented: Option<Consented>,
     /// A request whose sender the record has not shown yet.
-    asked: Option<(Slot, Transition, u64, Shares)>,
+    asked: Option<Asked>,
     early: Vec<(Slot, String, Vec<u8>)>,
     view: View,
     /// The operation under way, and when it began.
@@ -111,6 +129,11 @@ impl Member {
             timing,
             services,
             life: Life::Down,
+            level: LEVEL,
+            members_level: LEVEL,
+            has_promised: false,
+            has_told_of_waiting: false,
+            handled_at_ms: 0,
             incarnation: 0,
             record: None,
             watch: [Watch::default(); SLOTS],
@@ -128,6 +151,16 @@ impl Member {
             command: None,
             effects: Vec::new(),
         }
+    }
+
+    /// The same member, speaking the protocol of another level, as one of an older release does.
+    pub fn speaking(self, level: u16) -> Self {
+        Self { level, members_level: level, ..self }
+    }
+
+    /// Level of the oldest member of the cluster, as this one knows it.
+    pub fn members_level(&self) -> u16 {
+        self.members_level
     }
 
     /// The cluster as this member sees it.
@@ -161,6 +194,7 @@ impl Member {
         if self.life == Life::Gone || self.fence_if_late(now_ms) {
             return std::mem::take(&mut self.effects);
         }
+        self.mind_the_gap(now_ms);
         match input {
             Input::Start => self.start(now_ms),
             Input::Tick => self.tick(now_ms),
@@ -204,7 +238,7 @@ impl Member {
         let silent_ms = now_ms.saturating_sub(self.written_at_ms);
         let late = !cfg!(feature = "planted-no-fence")
             && self.is_live()
-            && self.timeouts()
+            && (self.has_promised || self.timeouts())
             && silent_ms > self.timing.fence_after_ms;
         if late {
             self.stop(Stopped::Fenced { silent_ms });

@@ -22,6 +22,14 @@ pub struct Timing {
     pub retry_ms: u64,
 }
 
+impl Timing {
+    /// A member that has looked at nothing for longer cannot tell how long others have been silent. It is called once a
+    /// heartbeat at least, so then it has slept, or its clock has jumped.
+    pub(super) fn gap_ms_max(&self) -> u64 {
+        2 * self.heartbeat_every_ms
+    }
+}
+
 impl Default for Timing {
     fn default() -> Self {
         Self {

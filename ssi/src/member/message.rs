@@ -5,8 +5,13 @@ use serde::{Deserialize, Serialize};
 use super::{MemberState, Mode};
 use crate::name::MEMBERS_MAX;
 
-/// Level of this protocol. A member of another level is spoken to at the lower of the two.
-pub const LEVEL: u16 = 1;
+/// Level of this protocol. A cluster works at the level of its oldest member.
+pub const LEVEL: u16 = 2;
+/// The oldest level that is still spoken: one whose members promise nothing in the record, so that only an operator may
+/// declare them down.
+pub const LEVEL_OLDEST: u16 = 1;
+/// From this level on members promise in the record to stop themselves in time.
+pub const LEVEL_OF_PROMISES: u16 = 2;
 /// Longest message, in bytes.
 pub const LEN_BYTES_MAX: usize = 4 << 20;
 

@@ -11,6 +11,10 @@
 //! - *A member dies or is cut off.* The others cannot tell which, so they go SAFE: what runs goes on, nothing new is
 //!   granted. Its heartbeat in the record tells them apart: if that stands still for [`Timing::down_after_ms`], it is
 //!   declared down (by itself with cross-system timeouts, else by an operator), and what it held is free.
+//! - *Timeouts are turned on* while a member cannot read the record: it does not know that it has to stop itself. So only
+//!   those are declared down without an operator whose last heartbeat has promised it. One that has promised keeps to it
+//!   until a heartbeat without the promise is known to be written, whatever it has heard of timeouts.
+//! - *A clock jumps, or a member sleeps.* Then that others' heartbeats stand still says nothing: it starts to watch anew.
 //! - *A member that was only slow* must by then have stopped. It stops itself when it has not written its heartbeat for
 //!   [`Timing::fence_after_ms`], which is shorter, counted from before the last write that succeeded. One that slept
 //!   through all of that looks at the time before anything else.
@@ -27,6 +31,6 @@ mod state;
 
 pub use self::core::Member;
 pub use interface::{Command, CommandRefused, Effect, Input, RecordOutcome, Stopped, Timing};
-pub use message::{LEN_BYTES_MAX, LEVEL, Message, Shares, Transition};
+pub use message::{LEN_BYTES_MAX, LEVEL, LEVEL_OF_PROMISES, LEVEL_OLDEST, Message, Shares, Transition};
 pub use record::{Change, ChangeRefused, Entry, Ident, Record};
 pub use state::{MemberState, Mode, WhyDown};

@@ -12,11 +12,15 @@
 //!   any state but Down ── DeclareDown, only while its heartbeat stands still ──▶ Down (declared)
 //! ```
 //!
+//! Nobody is declared down without an operator who has not *promised* in the record to stop itself in time: to turn
+//! cross-system timeouts on is not enough, since a member that cannot read the record does not know of it.
+//!
 //! At most one member is Joining or Leaving. A member that has been declared down finds that out at its next heartbeat,
 //! which is refused, and stops.
 
 use serde::{Deserialize, Serialize};
 
+use super::message::{LEVEL, LEVEL_OF_PROMISES};
 use super::{MemberState, WhyDown};
 use crate::name::{ClusterName, MEMBERS_MAX, Slot, SystemName, VolumeLabel};
 
@@ -33,6 +37,10 @@ pub struct Entry {
     pub incarnation: u64,
     /// Counts while the member lives.
     pub heartbeat: u64,
+    /// Level of the protocol that this life of the member speaks; 0: it has had none.
+    pub level: u16,
+    /// This life will stop itself when it has not written its heartbeat in time.
+    pub has_promised: bool,
 }
 
 /// The record.
@@ -40,8 +48,10 @@ pub struct Entry {
 pub struct Record {
     /// Name of the cluster.
     pub cluster: ClusterName,
-    /// Members whose heartbeat stands still are declared down without an operator.
+    /// Members whose heartbeat stands still are declared down without an operator, if they have promised to stop.
     pub timeouts: bool,
+    /// Level of the record itself: one of level 1 has no room for levels and promises of members.
+    pub level: u16,
     /// By slot.
     pub entries: [Entry; MEMBERS_MAX as usize],
 }
@@ -55,6 +65,8 @@ pub enum Change {
         slot: Slot,
         /// Its name.
         system: SystemName,
+        /// Level of the protocol that it speaks.
+        level: u16,
     },
     /// All others have consented.
     FinishJoin(Ident),
@@ -65,7 +77,12 @@ pub enum Change {
     /// It holds nothing any more.
     FinishLeave(Ident),
     /// It lives.
-    Heartbeat(Ident),
+    Heartbeat {
+        /// Who.
+        ident: Ident,
+        /// It will stop itself if this was its last heartbeat.
+        promises: bool,
+    },
     /// It stops without leaving.
     Abend(Ident),
     /// It is declared down.
@@ -122,8 +139,10 @@ impl Record {
             why: WhyDown::Undetermined,
             incarnation: 0,
             heartbeat: 0,
+            level: 0,
+            has_promised: false,
         };
-        Self { cluster, timeouts: true, entries: systems.map(entry) }
+        Self { cluster, timeouts: true, level: LEVEL, entries: systems.map(entry) }
     }
 
     /// One member's part.
@@ -142,6 +161,12 @@ impl Record {
             .find(|slot| matches!(self.entry(*slot).state, MemberState::Joining | MemberState::Leaving))
     }
 
+    /// Level of the oldest member that is in or wants in.
+    pub fn members_level(&self) -> Option<u16> {
+        let is_in = |entry: &&Entry| !matches!(entry.state, MemberState::Down | MemberState::Isolated);
+        self.entries.iter().filter(is_in).map(|entry| entry.level).min()
+    }
+
     /// Makes `change`, or nothing.
     ///
     /// # Errors
@@ -149,7 +174,7 @@ impl Record {
     pub fn apply(&mut self, change: &Change) -> Result<(), ChangeRefused> {
         use MemberState::{Down, Isolated, Joined, Joining, Leaving};
         match *change {
-            Change::BeginJoin { slot, system } => self.begin_join(slot, system),
+            Change::BeginJoin { slot, system, level } => self.begin_join(slot, system, level),
             Change::FinishJoin(ident) => self.step(ident, &[Joining], Joined),
             Change::FailJoin(ident) => self.step(ident, &[Joining], Isolated),
             Change::BeginLeave(ident) => {
@@ -160,12 +185,14 @@ impl Record {
             Change::Abend(ident) => {
                 self.go_down(ident, &[Joining, Joined, Leaving, Isolated], WhyDown::Stopped)
             }
-            Change::Heartbeat(ident) => {
+            Change::Heartbeat { ident, promises } => {
+                let keeps_promises = self.level >= LEVEL_OF_PROMISES;
                 let entry = self.live(ident)?;
                 if entry.state == Down {
                     return Err(ChangeRefused::State(ident.slot, Down));
                 }
                 entry.heartbeat += 1;
+                entry.has_promised = promises && keeps_promises;
                 Ok(())
             }
             Change::DeclareDown { ident, heartbeat } => {
@@ -182,8 +209,10 @@ impl Record {
         }
     }
 
-    fn begin_join(&mut self, slot: Slot, system: SystemName) -> Result<(), ChangeRefused> {
+    fn begin_join(&mut self, slot: Slot, system: SystemName, level: u16) -> Result<(), ChangeRefused> {
         self.check_quiet(slot)?;
+        let level = level.min(self.level);
+        let promises = self.timeouts && level >= LEVEL_OF_PROMISES;
         let entry = &mut self.entries[slot.index()];
         if entry.system != Some(system) {
             return Err(ChangeRefused::NotYours(slot, entry.system));
@@ -194,6 +223,7 @@ impl Record {
         entry.incarnation += 1;
         entry.heartbeat += 1;
         entry.state = MemberState::Joining;
+        (entry.level, entry.has_promised) = (level, promises);
         Ok(())
     }
 
@@ -247,8 +277,16 @@ mod tests {
         Record::new(name, [1, 2, 3, 4].map(|number| Some(system(number))))
     }
 
+    fn begin(number: u8, name: u8) -> Change {
+        Change::BeginJoin { slot: slot(number), system: system(name), level: LEVEL }
+    }
+
+    fn heartbeat_of(ident: Ident) -> Change {
+        Change::Heartbeat { ident, promises: true }
+    }
+
     fn join(record: &mut Record, number: u8) -> Ident {
-        record.apply(&Change::BeginJoin { slot: slot(number), system: system(number) }).unwrap();
+        record.apply(&begin(number, number)).unwrap();
         let ident = Ident { slot: slot(number), incarnation: record.entry(slot(number)).incarnation };
         record.apply(&Change::FinishJoin(ident)).unwrap();
         ident
@@ -258,9 +296,9 @@ mod tests {
     fn one_member_joins_or_leaves_at_a_time() {
         let mut record = record();
         let first = join(&mut record, 1);
-        record.apply(&Change::BeginJoin { slot: slot(2), system: system(2) }).unwrap();
+        record.apply(&begin(2, 2)).unwrap();
         let busy = Err(ChangeRefused::Busy(slot(2), MemberState::Joining));
-        assert_eq!(record.apply(&Change::BeginJoin { slot: slot(3), system: system(3) }), busy);
+        assert_eq!(record.apply(&begin(3, 3)), busy);
         assert_eq!(record.apply(&Change::BeginLeave(first)), busy);
     }
 
@@ -269,24 +307,37 @@ mod tests {
         let mut record = record();
         let ident = join(&mut record, 1);
         let heartbeat = record.entry(slot(1)).heartbeat;
-        record.apply(&Change::Heartbeat(ident)).unwrap();
+        record.apply(&heartbeat_of(ident)).unwrap();
         let declare = |heartbeat| Change::DeclareDown { ident, heartbeat };
         assert_eq!(record.apply(&declare(heartbeat)), Err(ChangeRefused::Alive(slot(1))));
         record.apply(&declare(heartbeat + 1)).unwrap();
         let down = Err(ChangeRefused::State(slot(1), MemberState::Down));
-        assert_eq!(record.apply(&Change::Heartbeat(ident)), down);
+        assert_eq!(record.apply(&heartbeat_of(ident)), down);
         assert_eq!(record.entry(slot(1)).why, WhyDown::Declared);
         join(&mut record, 1);
-        assert_eq!(record.apply(&Change::Heartbeat(ident)), Err(ChangeRefused::Incarnation(slot(1), 2)));
+        assert_eq!(record.apply(&heartbeat_of(ident)), Err(ChangeRefused::Incarnation(slot(1), 2)));
+    }
+
+    #[test]
+    fn a_record_of_level_1_takes_no_levels_and_no_promises() {
+        let mut record = Record { level: 1, ..record() };
+        let ident = join(&mut record, 1);
+        record.apply(&heartbeat_of(ident)).unwrap();
+        assert_eq!((record.entry(slot(1)).level, record.entry(slot(1)).has_promised), (1, false));
+        record.level = LEVEL;
+        record.apply(&heartbeat_of(ident)).unwrap();
+        assert!(record.entry(slot(1)).has_promised);
+        join(&mut record, 2);
+        assert_eq!((record.entry(slot(2)).level, record.members_level()), (LEVEL, Some(1)));
     }
 
     #[test]
     fn a_second_system_of_the_same_name_does_not_get_in() {
         let mut record = record();
         join(&mut record, 1);
-        let again = record.apply(&Change::BeginJoin { slot: slot(1), system: system(1) });
+        let again = record.apply(&begin(1, 1));
         assert_eq!(again, Err(ChangeRefused::State(slot(1), MemberState::Joined)));
-        let other = record.apply(&Change::BeginJoin { slot: slot(2), system: system(3) });
+        let other = record.apply(&begin(2, 3));
         assert_eq!(other, Err(ChangeRefused::NotYours(slot(2), Some(system(2)))));
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
@@ -16,11 +18,16 @@ const WAITING_LINES: usize = 2_048;
 /// Size at which the log file is begun anew; the one before is kept.
 const LOG_LEN_BYTES_MAX: u64 = 4 << 20;
 
+/// For its owner only.
+fn open_log(path: &Path) -> std::io::Result<File> {
+    File::options().create(true).append(true).mode(0o600).open(path)
+}
+
 /// The operators' console.
 #[derive(Debug)]
 pub struct Console {
     inner: Mutex<Inner>,
-    path: Option<std::path::PathBuf>,
+    path: Option<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -36,11 +43,11 @@ impl Console {
     ///
     /// # Errors
     /// The file cannot be opened.
-    pub fn open(path: Option<&std::path::Path>) -> std::io::Result<Self> {
-        let log = path.map(|path| File::options().create(true).append(true).open(path)).transpose()?;
+    pub fn open(path: Option<&Path>) -> std::io::Result<Self> {
+        let log = path.map(open_log).transpose()?;
         let log_len_bytes = log.as_ref().map_or(Ok(0), |log| log.metadata().map(|data| data.len()))?;
         let inner = Inner { history: VecDeque::new(), listeners: Vec::new(), log, log_len_bytes };
-        Ok(Self { inner: Mutex::new(inner), path: path.map(std::path::Path::to_owned) })
+        Ok(Self { inner: Mutex::new(inner), path: path.map(Path::to_owned) })
     }
 
     /// Tells a line, with the time of day before it. Control characters do not reach a terminal.
@@ -67,7 +74,7 @@ impl Console {
             && let Some(path) = &self.path
         {
             let _ = std::fs::rename(path, path.with_extension("log.1"));
-            inner.log = File::options().create(true).append(true).open(path).ok();
+            inner.log = open_log(path).ok();
             inner.log_len_bytes = 0;
         }
         if let Some(log) = &mut inner.log

@@ -213,6 +213,9 @@ pub enum ClientError {
         /// Why.
         source: std::io::Error,
     },
+    /// No answer came in time. What was asked for may still happen.
+    #[error("{0} has not answered in time")]
+    Silent(String),
     /// It said no.
     #[error("{member}: {reason}")]
     Refused {
@@ -269,7 +272,12 @@ impl Client {
     pub fn hear(&mut self) -> Result<Answer, ClientError> {
         let member = || self.member.clone();
         let line = read_line(&mut self.reader, ANSWER_LEN_BYTES_MAX)
-            .map_err(|source| ClientError::Io { member: self.member.clone(), source })?
+            .map_err(|source| match source.kind() {
+                std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => {
+                    ClientError::Silent(member())
+                }
+                _ => ClientError::Io { member: member(), source },
+            })?
             .ok_or_else(|| ClientError::Gone(member()))?;
         match serde_json::from_slice(&line) {
             Ok(Answer::Error(reason)) => Err(ClientError::Refused { member: member(), reason }),

@@ -1,8 +1,18 @@
 //! Where things are in a cluster's directory.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::name::{SystemName, VolumeLabel};
+
+/// Makes a directory that only its owner can look into, if it is not there: sockets and logs are in some.
+///
+/// # Errors
+/// What the file system says.
+pub fn make_private(path: &Path) -> std::io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
 
 /// The directory of a cluster: everything its members share, and a place for each.
 ///
@@ -68,6 +78,17 @@ impl ClusterDir {
     /// What runs.
     pub fn run(&self) -> PathBuf {
         self.0.join("run")
+    }
+
+    /// Members that run or have run here, by their locks.
+    pub fn locked(&self) -> Vec<SystemName> {
+        let entries = std::fs::read_dir(self.run()).into_iter().flatten().flatten();
+        let name = |entry: std::fs::DirEntry| {
+            entry.file_name().to_str()?.strip_suffix(".lock").and_then(|name| SystemName::new(name).ok())
+        };
+        let mut members: Vec<_> = entries.filter_map(name).collect();
+        members.sort();
+        members
     }
 
     /// A member's control socket.

@@ -14,6 +14,7 @@
 //! record is read and written by a thread of its own. Its clock counts the time the machine sleeps, and it asks the core
 //! before it does anything: a member that was stopped for long stops itself before it acts.
 
+mod attach;
 mod clock;
 mod console;
 mod control;
@@ -27,9 +28,10 @@ mod stamp;
 mod start;
 mod volume;
 
+pub use attach::{AttachedVolume, attach, attach_all};
 pub use console::Console;
 pub use control::{Answer, Asked, CONNECTIONS_MAX, Client, ClientError, ClientSender, ControlError};
-pub use dir::ClusterDir;
+pub use dir::{ClusterDir, make_private};
 pub use inbox::{CallError, Handle, Snapshot};
 pub use mesh::{Mesh, MeshError, MeshOptions};
 pub use peer::{DeviceRefused, Peer};
@@ -56,6 +58,9 @@ pub struct User {
 pub trait Users: Send + Sync + std::fmt::Debug {
     /// A user's entry on this member.
     fn find(&self, user: UserId) -> Option<User>;
+
+    /// Whether the user's entry lets `by` log it on with XAUTOLOG.
+    fn may_autolog(&self, user: UserId, by: UserId) -> bool;
 
     /// Where operators are told of a new directory.
     fn tell_to(&self, console: &std::sync::Arc<Console>) {

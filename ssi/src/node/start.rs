@@ -2,15 +2,17 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::attach::attach_all;
 use super::console::Console;
 use super::control::{self, ControlError};
-use super::dir::ClusterDir;
+use super::dir::{ClusterDir, make_private};
 use super::engine::Engine;
 use super::inbox::Handle;
 use super::mesh::{Mesh, MeshError, MeshOptions};
@@ -27,6 +29,9 @@ use crate::source::{Limits, Severity, Source};
 const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a member waits for its turn to leave.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(600);
+
+/// Whoever looks whether a member runs has its lock for an instant.
+const LOCK_PATIENCE: Duration = Duration::from_millis(250);
 
 /// How a member runs.
 #[derive(Clone, Debug, Default)]
@@ -144,7 +149,7 @@ impl Node {
     ) -> Result<Self, StartError> {
         let member = effective.member;
         for path in [dir.run(), dir.logs()] {
-            std::fs::create_dir_all(&path).map_err(|source| StartError::File { path, source })?;
+            make_private(&path).map_err(|source| StartError::File { path, source })?;
         }
         let lock = lock(dir, member)?;
         let log = dir.log(member);
@@ -164,6 +169,9 @@ impl Node {
             vec![Box::new(Configuration::new(member, effective.comparison())), Box::new(Logon::new())];
         let core = Member::new(slot, member, options.timing, services);
         console.tell(&format!("{member} starts in slot {slot}, at {} ms since boot", clock::now_ms()));
+        for volume in attach_all(dir, &effective) {
+            volume.complaint().iter().for_each(|line| console.tell(line));
+        }
         let effective = Arc::new(effective);
         let cp = Cp::start(effective, dir.clone(), handle.clone(), mesh.clone(), console.clone(), users)?;
         let control_socket = dir.control_socket(member);
@@ -227,9 +235,17 @@ impl Stopper {
 fn lock(dir: &ClusterDir, member: SystemName) -> Result<File, StartError> {
     let path = dir.lock(member);
     let failed = |source| StartError::File { path: path.clone(), source };
-    let mut file =
-        File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(failed)?;
-    if file.try_lock().is_err() {
+    // Whoever can open the file can hold the lock, too.
+    let mut options = File::options();
+    options.create(true).truncate(false).read(true).write(true).mode(0o600);
+    let mut file = options.open(&path).map_err(failed)?;
+    let begun = Instant::now();
+    let mut held = file.try_lock().is_err();
+    while held && begun.elapsed() < LOCK_PATIENCE {
+        std::thread::sleep(Duration::from_millis(5));
+        held = file.try_lock().is_err();
+    }
+    if held {
         let mut pid = String::new();
         let _ = (&file).take(32).read_to_string(&mut pid);
         return Err(StartError::Running { member, pid: pid.trim().to_owned(), path });

@@ -7,6 +7,7 @@
 //!      0048 label of the volume from which it was copied and which may not say so yet, 6 bytes, zero if there is none
 //! 00C0 32 systems, 704 bytes each:
 //!      00 name │ 08 state │ 09 why down │ 10 incarnation, u64 │ 18 heartbeat, u64
+//!      from level 2 on: 0A flags: X'80' = it has promised to stop itself in time │ 0C level of its protocol, u16
 //!      20 stamp of the heartbeat, u64 │ 28 stamp of the last change of state, u64 │ 30 zero
 //! ```
 //!
@@ -15,7 +16,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::member::{Entry, MemberState, Record, WhyDown};
+use crate::member::{Entry, LEVEL, LEVEL_OF_PROMISES, MemberState, Record, WhyDown};
 use crate::name::{ClusterName, MEMBERS_MAX, Slot, SystemName, VolumeLabel};
 
 const SYSTEMS_MAX: usize = 32;
@@ -25,7 +26,9 @@ const SYSTEMS_AT: usize = 0xC0;
 pub const CONTENTS_LEN_BYTES: usize = SYSTEMS_AT + SYSTEMS_MAX * SYSTEM_LEN_BYTES;
 const MAGIC: &[u8; 8] = b"PDRDATA1";
 const CRC_AT: std::ops::Range<usize> = 0x18..0x1C;
-const LEVEL: u16 = 1;
+/// Levels of the record that are known here.
+const LEVELS: std::ops::RangeInclusive<u16> = 1..=LEVEL;
+const FLAG_PROMISED: u8 = 0x80;
 const FLAG_NO_TIMEOUTS: u8 = 0x80;
 
 /// When a member last did something, by its own clock.
@@ -68,7 +71,7 @@ impl Contents {
         bytes[..8].copy_from_slice(MAGIC);
         put(&mut bytes, 0x08, self.generation);
         put(&mut bytes, 0x10, millis(self.stamps.last));
-        bytes[0x1C..0x1E].copy_from_slice(&LEVEL.to_be_bytes());
+        bytes[0x1C..0x1E].copy_from_slice(&self.record.level.to_be_bytes());
         bytes[0x1E] = if self.record.timeouts { 0 } else { FLAG_NO_TIMEOUTS };
         bytes[0x40..0x46].copy_from_slice(&label_bytes(self.moved_to));
         bytes[0x48..0x4E].copy_from_slice(&label_bytes(self.copied_from));
@@ -80,6 +83,10 @@ impl Contents {
             system[..8].copy_from_slice(format!("{name:<8}").as_bytes());
             system[0x08] = entry.state as u8;
             system[0x09] = entry.why as u8;
+            if self.record.level >= LEVEL_OF_PROMISES {
+                system[0x0A] = if entry.has_promised { FLAG_PROMISED } else { 0 };
+                system[0x0C..0x0E].copy_from_slice(&entry.level.to_be_bytes());
+            }
             put(system, 0x10, entry.incarnation);
             put(system, 0x18, entry.heartbeat);
             put(system, 0x20, millis(stamps.heartbeat));
@@ -104,16 +111,18 @@ impl Contents {
             return Err("its contents are damaged".to_owned());
         }
         let level = u16::from_be_bytes([bytes[0x1C], bytes[0x1D]]);
-        if level != LEVEL {
-            return Err(format!("the record is of level {level}, and this knows level {LEVEL}"));
+        if !LEVELS.contains(&level) {
+            return Err(format!("the record is of level {level}, and this knows levels 1 to {LEVEL}"));
         }
         let mut record = Record::new(cluster, [None; MEMBERS_MAX as usize]);
         record.timeouts = bytes[0x1E] & FLAG_NO_TIMEOUTS == 0;
+        record.level = level;
         let mut stamps = Stamps { last: time(get(bytes, 0x10)), ..Stamps::default() };
         for slot in Slot::all() {
             let at = SYSTEMS_AT + slot.index() * SYSTEM_LEN_BYTES;
             let system = &bytes[at..at + SYSTEM_LEN_BYTES];
-            record.entries[slot.index()] = entry(system).map_err(|why| format!("slot {slot}: {why}"))?;
+            record.entries[slot.index()] =
+                entry(system, level).map_err(|why| format!("slot {slot}: {why}"))?;
             stamps.systems[slot.index()] =
                 SystemStamps { heartbeat: time(get(system, 0x20)), changed: time(get(system, 0x28)) };
         }
@@ -139,7 +148,7 @@ fn read_label(bytes: &[u8]) -> Result<Option<VolumeLabel>, String> {
     VolumeLabel::new(text.trim_end()).map(Some).map_err(|error| error.to_string())
 }
 
-fn entry(system: &[u8]) -> Result<Entry, String> {
+fn entry(system: &[u8], record_level: u16) -> Result<Entry, String> {
     let name = std::str::from_utf8(&system[..8]).map_err(|error| error.to_string())?.trim_end();
     let name =
         (!name.is_empty()).then(|| SystemName::new(name)).transpose().map_err(|error| error.to_string())?;
@@ -148,12 +157,19 @@ fn entry(system: &[u8]) -> Result<Entry, String> {
     let state = states.into_iter().find(|state| *state as u8 == system[0x08]);
     let reasons = [WhyDown::Undetermined, WhyDown::Left, WhyDown::Stopped, WhyDown::Declared];
     let why = reasons.into_iter().find(|why| *why as u8 == system[0x09]);
+    let has_room = record_level >= LEVEL_OF_PROMISES;
+    let incarnation = get(system, 0x10);
+    // Whoever has lived in a record of level 1 speaks level 1.
+    let level =
+        if has_room { u16::from_be_bytes([system[0x0C], system[0x0D]]) } else { u16::from(incarnation > 0) };
     Ok(Entry {
         system: name,
         state: state.ok_or_else(|| format!("state {}", system[0x08]))?,
         why: why.ok_or_else(|| format!("reason {}", system[0x09]))?,
-        incarnation: get(system, 0x10),
+        incarnation,
         heartbeat: get(system, 0x18),
+        level,
+        has_promised: has_room && system[0x0A] & FLAG_PROMISED != 0,
     })
 }
 
@@ -182,7 +198,7 @@ mod tests {
     use super::*;
     use crate::member::Change;
 
-    const CRC_AND_FLAGS: [u8; 8] = [3, 73, 174, 51, 0, 1, 0x80, 0];
+    const CRC_AND_FLAGS: [u8; 8] = [121, 119, 196, 84, 0, 2, 0x80, 0];
 
     fn contents() -> Contents {
         let name = |text: &str| Some(SystemName::new(text).unwrap());
@@ -190,7 +206,7 @@ mod tests {
         let mut record = Record::new(cluster, [name("MEMBERA"), name("MEMBERB"), None, None]);
         record.timeouts = false;
         let slot = Slot::new(2).unwrap();
-        record.apply(&Change::BeginJoin { slot, system: name("MEMBERB").unwrap() }).unwrap();
+        record.apply(&Change::BeginJoin { slot, system: name("MEMBERB").unwrap(), level: LEVEL }).unwrap();
         let mut stamps = Stamps { last: time(1_000), ..Stamps::default() };
         stamps.systems[1].heartbeat = time(0x1234);
         let label = |text: &str| Some(VolumeLabel::new(text).unwrap());
@@ -206,7 +222,7 @@ mod tests {
         assert_eq!(bytes[0x40..0x50], *b"VMCOM2\0\0A     \0\0");
         assert_eq!(bytes[0xC0..0xCA], *b"MEMBERA \0\0");
         let second = &bytes[0xC0 + 704..];
-        assert_eq!(second[..0x20], *b"MEMBERB \x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x01");
+        assert_eq!(second[..0x20], *b"MEMBERB \x01\0\0\0\0\x02\0\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x01");
         assert_eq!(second[0x20..0x28], [0, 0, 0, 0, 0, 0, 0x12, 0x34]);
         assert_eq!(Contents::from_bytes(&bytes, contents().record.cluster), Ok(contents()));
     }

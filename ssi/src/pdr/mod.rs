@@ -20,6 +20,8 @@
 //! | write and unlock | finds the key "locked by me, ticket t", writes the other copy, then that it counts and "unlocked, ticket t" | the lock was stolen |
 //! | format | writes the three tracks | |
 //!
+//! An upgrade is a write and unlock that searches for the unlocked key that was read: it takes no lock at all.
+//!
 //! # What can go wrong
 //!
 //! - *A member dies between any two instructions.* The copy that counts is never written to; the switch to the other one is
@@ -37,6 +39,8 @@
 mod layout;
 mod store;
 mod ticket;
+mod tool;
 
 pub use layout::{CONTENTS_LEN_BYTES, Contents, Stamps, SystemStamps};
-pub use store::{PdrError, PdrStore, Places, STEAL_AFTER, View, create, unlock, view};
+pub use store::{PdrError, PdrStore, Places, STEAL_AFTER, View, view};
+pub use tool::{create, unlock, upgrade};

@@ -21,11 +21,11 @@ const READ_AGAIN: Duration = Duration::from_millis(2);
 /// Volumes that are followed to where the record is.
 const HOPS_MAX: u32 = 8;
 /// How often a change is tried whose lock was taken away, or whose record is on another volume.
-const TRIES_MAX: u32 = 64;
+pub(super) const TRIES_MAX: u32 = 64;
 const LOCK_HEAD: u8 = 1;
 const COPY_HEADS: [u8; 2] = [2, 3];
 /// Name of the tool, where a system's name would be.
-const TOOL: &str = "FormSSI";
+pub(super) const TOOL: &str = "FormSSI";
 const POINTER_LEN_BYTES: usize = 64;
 const POINTER_MAGIC: &[u8; 8] = b"PDRPOIN1";
 
@@ -82,7 +82,7 @@ pub struct View {
 
 /// The lock record's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Pointer {
+pub(super) struct Pointer {
     generation: u64,
     copy: usize,
     crc: u32,
@@ -90,7 +90,7 @@ struct Pointer {
 }
 
 impl Pointer {
-    fn to_bytes(self) -> Vec<u8> {
+    pub(super) fn to_bytes(self) -> Vec<u8> {
         let mut bytes = vec![0; POINTER_LEN_BYTES];
         bytes[..8].copy_from_slice(POINTER_MAGIC);
         put(&mut bytes, 0x08, self.generation);
@@ -109,7 +109,7 @@ impl Pointer {
     }
 }
 
-fn at_lock() -> [Ccw; 2] {
+pub(super) fn at_lock() -> [Ccw; 2] {
     [Ccw::Seek { cylinder: 0, head: LOCK_HEAD }, Ccw::SearchId(1)]
 }
 
@@ -298,21 +298,7 @@ impl PdrStore {
         contents: Option<&Contents>,
     ) -> Result<bool, PdrError> {
         let unlocked = ticket::unlocked(self.cluster, ticket, SystemTime::now());
-        let mut program = chain(at_lock(), [Ccw::SearchKey(ticket.search(self.cluster))]);
-        let after = match contents {
-            None => pointer,
-            Some(contents) => {
-                let (copy, bytes) = (1 - pointer.copy, contents.to_bytes());
-                let after =
-                    Pointer { generation: contents.generation, copy, crc: crc32c::crc32c(&bytes), ..pointer };
-                program.extend(at_copy(copy));
-                program.push(Ccw::WriteData(bytes));
-                program.extend(at_lock());
-                after
-            }
-        };
-        program.push(Ccw::WriteKeyData(unlocked, after.to_bytes()));
-        Ok(volume.execute(&program)?.is_whole)
+        write(volume, (ticket.search(self.cluster), unlocked), pointer, contents)
     }
 
     fn check_cluster(&self, found: ClusterName) -> Result<(), PdrError> {
@@ -352,12 +338,35 @@ fn may_steal(held: &Ticket, seen: &mut Option<(Ticket, Instant)>) -> bool {
     }
 }
 
-fn chain<const N: usize>(first: [Ccw; 2], rest: [Ccw; N]) -> Vec<Ccw> {
+/// Writes the copy that does not count, then that it does, and another key, if the key is still the one that is searched.
+pub(super) fn write(
+    volume: &Volume,
+    (search, key): (Vec<u8>, Vec<u8>),
+    pointer: Pointer,
+    contents: Option<&Contents>,
+) -> Result<bool, PdrError> {
+    let mut program = chain(at_lock(), [Ccw::SearchKey(search)]);
+    let after = match contents {
+        None => pointer,
+        Some(contents) => {
+            let (copy, bytes) = (1 - pointer.copy, contents.to_bytes());
+            program.extend(at_copy(copy));
+            let crc = crc32c::crc32c(&bytes);
+            program.push(Ccw::WriteData(bytes));
+            program.extend(at_lock());
+            Pointer { generation: contents.generation, copy, crc, ..pointer }
+        }
+    };
+    program.push(Ccw::WriteKeyData(key, after.to_bytes()));
+    Ok(volume.execute(&program)?.is_whole)
+}
+
+pub(super) fn chain<const N: usize>(first: [Ccw; 2], rest: [Ccw; N]) -> Vec<Ccw> {
     first.into_iter().chain(rest).collect()
 }
 
 /// Read key.
-fn read_lock(volume: &Volume) -> Result<(Key, Pointer), PdrError> {
+pub(super) fn read_lock(volume: &Volume) -> Result<(Key, Pointer), PdrError> {
     let outcome = volume.execute(&chain(at_lock(), [Ccw::ReadKey, Ccw::ReadData]))?;
     let [key, data] = outcome.read.as_slice() else {
         return Err(PdrError::Missing(volume.path().to_owned()));
@@ -395,7 +404,11 @@ fn read(volume: &Volume) -> Result<View, PdrError> {
 }
 
 /// The copy that counts; if the machine died before it was on the disk, the one before.
-fn contents_of(volume: &Volume, cluster: ClusterName, pointer: &Pointer) -> Result<Contents, PdrError> {
+pub(super) fn contents_of(
+    volume: &Volume,
+    cluster: ClusterName,
+    pointer: &Pointer,
+) -> Result<Contents, PdrError> {
     let damaged = |reason: String| PdrError::Damaged { path: volume.path().to_owned(), reason };
     let bytes = read_copy(volume, pointer.copy)?;
     if crc32c::crc32c(&bytes) == pointer.crc {
@@ -429,27 +442,8 @@ fn stamp(stamps: &mut Stamps, before: &Record, after: &Record, now: SystemTime) 
     }
 }
 
-/// Format: writes a new record, all of whose members are down. One that is there already must be of the same cluster, or
-/// is only replaced if `replace` says so.
-///
-/// # Errors
-/// See [`PdrError`].
-pub fn create(path: &Path, record: &Record, replace: bool) -> Result<(), PdrError> {
-    let volume = Volume::open(path, Access::Write)?;
-    if !replace && let Ok((key, _)) = read_lock(&volume) {
-        return Err(PdrError::Cluster {
-            path: path.to_owned(),
-            found: key.cluster,
-            expected: record.cluster,
-        });
-    }
-    let stamps = Stamps { last: Some(SystemTime::now()), ..Stamps::default() };
-    let contents = Contents { generation: 1, record: *record, stamps, moved_to: None, copied_from: None };
-    put_record(&volume, record.cluster, &contents)
-}
-
 /// Formats the three tracks.
-fn put_record(volume: &Volume, cluster: ClusterName, contents: &Contents) -> Result<(), PdrError> {
+pub(super) fn put_record(volume: &Volume, cluster: ClusterName, contents: &Contents) -> Result<(), PdrError> {
     let bytes = contents.to_bytes();
     let generation = contents.generation;
     let pointer = Pointer { generation, copy: 0, crc: crc32c::crc32c(&bytes), steals: 0 };
@@ -465,19 +459,4 @@ fn put_record(volume: &Volume, cluster: ClusterName, contents: &Contents) -> Res
     volume.execute(&program)?;
     volume.sync()?;
     Ok(())
-}
-
-/// Takes the lock away from whoever has it; gives the name.
-///
-/// # Errors
-/// See [`PdrError`].
-pub fn unlock(path: &Path) -> Result<Option<String>, PdrError> {
-    let volume = Volume::open(path, Access::Write)?;
-    let (key, pointer) = read_lock(&volume)?;
-    let Some(held) = key.held else { return Ok(None) };
-    let unlocked = ticket::unlocked(key.cluster, &Ticket::new(TOOL), SystemTime::now());
-    let write = Ccw::WriteKeyData(unlocked, pointer.to_bytes());
-    let outcome = volume.execute(&chain(at_lock(), [Ccw::SearchKey(key.search), write]))?;
-    volume.sync()?;
-    Ok(outcome.is_whole.then(|| held.owner()))
 }

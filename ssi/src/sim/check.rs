@@ -1,6 +1,6 @@
 //! What must hold after every event, and what must hold in the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::Simulation;
@@ -57,6 +57,17 @@ impl Simulation {
         }
     }
 
+    /// Whoever joins fits those that are joined: whatever was said between them, a veto holds.
+    pub(super) fn check_fit(&self, slot: Slot) -> Result<(), Violation> {
+        let with = |slot: Slot| self.joined_with[slot.index()];
+        match self.record.in_state(MemberState::Joined).find(|other| with(*other) != with(slot)) {
+            None => Ok(()),
+            Some(other) => Err(self.violation(format!(
+                "slot {slot} joins, though its configuration does not fit that of slot {other}"
+            ))),
+        }
+    }
+
     /// Only a joined member of a stable cluster grants.
     pub(super) fn check_grant(&self, slot: Slot, user: UserId) -> Result<(), Violation> {
         let view = self.nodes[slot.index()].member.as_ref().map(|member| *member.view());
@@ -78,6 +89,19 @@ impl Simulation {
             known.extend(logon.here().map(|(user, _)| (user, member.view().me)));
             known == truth
         })
+    }
+
+    /// Every member speaks the level of the oldest.
+    pub(super) fn is_of_one_level(&self) -> bool {
+        let mut members = self.nodes.iter().filter_map(|node| node.member.as_ref());
+        members.all(|member| Some(member.members_level()) == self.record.members_level())
+    }
+
+    /// Members of several levels are joined.
+    pub(super) fn is_mixed(&self) -> bool {
+        let levels: BTreeSet<u16> =
+            self.record.in_state(MemberState::Joined).map(|slot| self.record.entry(slot).level).collect();
+        levels.len() > 1
     }
 
     fn holders(&self) -> BTreeMap<UserId, Slot> {

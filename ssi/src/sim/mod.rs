@@ -1,28 +1,31 @@
 //! A whole cluster in one thread, in virtual time, from a seed: the very cores that real members run, and everything that
 //! can happen to them.
 //!
-//! Members are started, stopped, killed and put to sleep; links are cut and heal; the record answers late, or not, or makes
-//! a change and does not say so; users log on everywhere at once. After every event the invariants are looked at.
+//! Members are started, stopped, killed and put to sleep, abend, and have clocks that jump; links are cut and heal; the record
+//! answers late, or not, or makes a change and does not say so, or cannot be reached for a while, or is moved; operators turn
+//! cross-system timeouts on and off, declare members down that are not, and write configurations that do not fit; members of
+//! the previous level join; users log on everywhere at once. After every event the invariants are looked at. What happens to
+//! single frames and devices is below this, in the simulator of `isfc`.
 //! In the end everything heals, and the cluster must come to rest: all members joined, the mode stable, every request
 //! answered, and all of one mind about who is where.
 
 mod check;
 mod network;
+mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use check::Violation;
 use network::Network;
 
+use crate::config::Comparison;
 use crate::member::{
-    Change, Command, Effect, Input, Member, MemberState, Mode, Record, RecordOutcome, Timing,
+    Change, ChangeRefused, Effect, Input, LEVEL, LEVEL_OLDEST, Member, Mode, Record, RecordOutcome, Timing,
 };
 use crate::name::{ClusterName, MEMBERS_MAX, Slot, SystemName, UserId};
-use crate::service::{Logon, LogonAnswer, LogonRequest, Service, UserKind};
+use crate::service::{Configuration, Logon, Service};
 
 const SLOTS: usize = MEMBERS_MAX as usize;
-/// Users that are logged on and off.
-const USERS: u64 = 4;
 /// How long the trouble lasts at most, in ms.
 const TROUBLE_MS: u64 = 120_000;
 /// How long the cluster may take to come to rest, in ms.
@@ -52,7 +55,7 @@ impl Dice {
 enum Event {
     Tick(Slot, u64),
     /// The volume carries an operation out, whether or not its member still lives.
-    Carry(Slot, u64, Option<Change>),
+    Carry(Slot, u64, Option<Change>, Written),
     Answer(Slot, u64, RecordOutcome),
     Network,
     Trouble,
@@ -60,15 +63,38 @@ enum Event {
     Boot(Slot),
 }
 
+/// What an operator has written into a member's configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    Right,
+    /// It does not fit that of a member with the right one.
+    Wrong,
+}
+
+impl Written {
+    fn service(self, slot: Slot) -> Configuration {
+        let volume = if self == Self::Right { "VMCOM1" } else { "VMCOM2" };
+        let same = [("PDR volume".to_owned(), volume.to_owned())].into();
+        Configuration::new(system(slot), Comparison { same, ..Comparison::default() })
+    }
+}
+
 /// A process that is, or was, a member.
 struct Node {
     member: Option<Member>,
     boot: u64,
+    /// Its configuration.
+    written: Written,
     paused: bool,
     /// What came while it slept.
     backlog: Vec<Input>,
     /// Users whose guests run here.
     guests: BTreeSet<UserId>,
+    /// Its clock is ahead of true time, and has jumped last.
+    ahead_ms: u64,
+    jumped_at_ms: u64,
+    /// It cannot reach the record until then.
+    cut_off_until_ms: u64,
     /// Requests that wait for their answers.
     requests: BTreeMap<u64, UserId>,
 }
@@ -88,6 +114,29 @@ pub struct Tally {
     pub joins: u64,
     /// Members that were declared down.
     pub declared: u64,
+    /// Members whose configuration did not fit, and that were isolated for it.
+    pub isolated: u64,
+    /// Joins beside a member of another level.
+    pub mixed: u64,
+    /// Joined members whose clock jumped.
+    pub jumps: u64,
+    /// Orders of operators that were carried out: members declared down, timeouts on or off, the record moved.
+    pub orders: u64,
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.events += other.events;
+        self.granted += other.granted;
+        self.refused += other.refused;
+        self.fenced += other.fenced;
+        self.joins += other.joins;
+        self.declared += other.declared;
+        self.isolated += other.isolated;
+        self.mixed += other.mixed;
+        self.jumps += other.jumps;
+        self.orders += other.orders;
+    }
 }
 
 /// The cluster.
@@ -99,6 +148,8 @@ pub struct Simulation {
     nodes: Vec<Node>,
     network: Network,
     record: Record,
+    /// With which configuration each joined last.
+    joined_with: [Written; SLOTS],
     requests: u64,
     trouble_until_ms: u64,
     tally: Tally,
@@ -113,10 +164,6 @@ fn system(slot: Slot) -> SystemName {
 fn logon(member: &Member) -> Option<&Logon> {
     let service: &dyn std::any::Any = member.services().first()?.as_any();
     service.downcast_ref()
-}
-
-fn user(number: u64) -> UserId {
-    UserId::new(&format!("LINUX{number:02}")).expect("this is a user id")
 }
 
 impl Simulation {
@@ -145,9 +192,13 @@ impl Simulation {
         let node = || Node {
             member: None,
             boot: 0,
+            written: Written::Right,
             paused: false,
             backlog: Vec::new(),
             guests: BTreeSet::new(),
+            ahead_ms: 0,
+            jumped_at_ms: 0,
+            cut_off_until_ms: 0,
             requests: BTreeMap::new(),
         };
         let trouble_until_ms = dice.roll(TROUBLE_MS);
@@ -159,6 +210,7 @@ impl Simulation {
             nodes: (0..SLOTS).map(|_| node()).collect(),
             network: Network::default(),
             record,
+            joined_with: [Written::Right; SLOTS],
             requests: 0,
             trouble_until_ms,
             tally: Tally::default(),
@@ -216,10 +268,7 @@ impl Simulation {
             Event::Answer(slot, boot, outcome) if boot == self.node(slot).boot => {
                 self.input(slot, Input::Record(outcome))
             }
-            Event::Carry(slot, boot, change) => {
-                self.carry(slot, boot, change);
-                Ok(())
-            }
+            Event::Carry(slot, boot, change, written) => self.carry(slot, boot, change, written),
             Event::Network => self.network_step(),
             Event::Trouble => self.trouble(),
             Event::Resume(slot, boot) if boot == self.node(slot).boot => self.resume(slot),
@@ -235,11 +284,16 @@ impl Simulation {
             return Ok(());
         }
         self.note(|| format!("{slot}: boots"));
-        let services: Vec<Box<dyn Service>> = vec![Box::new(Logon::new())];
+        let slip = self.now_ms < self.trouble_until_ms && self.dice.once_in(12);
+        let written = if slip { Written::Wrong } else { Written::Right };
+        let old = self.dice.once_in(8);
+        let services: Vec<Box<dyn Service>> = vec![Box::new(Logon::new()), Box::new(written.service(slot))];
         let node = &mut self.nodes[slot.index()];
+        node.written = written;
         node.boot += 1;
         node.paused = false;
-        node.member = Some(Member::new(slot, system(slot), Timing::default(), services));
+        let level = if old { LEVEL_OLDEST } else { LEVEL };
+        node.member = Some(Member::new(slot, system(slot), Timing::default(), services).speaking(level));
         self.input(slot, Input::Start)
     }
 
@@ -281,8 +335,8 @@ impl Simulation {
             node.backlog.push(input);
             return Ok(());
         }
-        let effects = member.handle(now_ms, input);
-        let timeout = member.timeout_ms();
+        let effects = member.handle(now_ms + node.ahead_ms, input);
+        let timeout = member.timeout_ms().map(|at| at.saturating_sub(node.ahead_ms));
         let boot = node.boot;
         if let Some(at) = timeout {
             // One timer too many does no harm: a tick before its time changes nothing.
@@ -306,7 +360,8 @@ impl Simulation {
         match effect {
             Effect::Record(change) => {
                 let delay = 1 + self.dice.roll(if self.dice.clone().once_in(40) { 2_000 } else { 20 });
-                self.after(delay, Event::Carry(slot, boot, change));
+                let written = self.node(slot).written;
+                self.after(delay, Event::Carry(slot, boot, change, written));
             }
             Effect::Send(to, message) => self.network.send(slot, to, message, self.now_ms, &mut self.dice),
             Effect::Answer(number, body) => self.answered(slot, number, &body)?,
@@ -316,6 +371,7 @@ impl Simulation {
                 }
                 self.die(slot);
             }
+            Effect::Reply(_, Ok(())) => self.tally.orders += 1,
             Effect::Console(_) | Effect::Changed(_) | Effect::Reply(..) => {}
         }
         Ok(())
@@ -323,16 +379,33 @@ impl Simulation {
 
     // The record.
 
-    fn carry(&mut self, slot: Slot, boot: u64, change: Option<Change>) {
+    fn carry(
+        &mut self,
+        slot: Slot,
+        boot: u64,
+        change: Option<Change>,
+        written: Written,
+    ) -> Result<(), Violation> {
         let troubled = self.now_ms < self.trouble_until_ms;
         let lost = troubled && self.dice.once_in(60);
-        if lost && self.dice.once_in(2) {
+        let cut_off = troubled && self.now_ms < self.node(slot).cut_off_until_ms;
+        if cut_off || (lost && self.dice.once_in(2)) {
             let outcome = RecordOutcome::Failed("no answer, nothing done".to_owned());
-            return self.after(5, Event::Answer(slot, boot, outcome));
+            self.after(5, Event::Answer(slot, boot, outcome));
+            return Ok(());
         }
-        let refused = change.and_then(|change| self.record.apply(&change).err());
+        let refused = match change {
+            Some(Change::MoveTo(label)) if self.dice.once_in(3) => Some(ChangeRefused::Volume(label)),
+            _ => change.and_then(|change| self.record.apply(&change).err()),
+        };
         match change {
-            Some(Change::FinishJoin(_)) if refused.is_none() => self.tally.joins += 1,
+            Some(Change::FinishJoin(_)) if refused.is_none() => {
+                self.tally.joins += 1;
+                self.joined_with[slot.index()] = written;
+                self.tally.mixed += u64::from(self.is_mixed());
+                self.check_fit(slot)?;
+            }
+            Some(Change::FailJoin(_)) if refused.is_none() => self.tally.isolated += 1,
             Some(Change::DeclareDown { .. }) if refused.is_none() => self.tally.declared += 1,
             _ => {}
         }
@@ -343,6 +416,7 @@ impl Simulation {
         };
         let delay = 1 + self.dice.roll(10);
         self.after(delay, Event::Answer(slot, boot, outcome));
+        Ok(())
     }
 
     // The network.
@@ -361,121 +435,6 @@ impl Simulation {
         Ok(())
     }
 
-    // What people and fate do.
-
-    fn trouble(&mut self) -> Result<(), Violation> {
-        if self.now_ms >= self.trouble_until_ms {
-            return self.heal();
-        }
-        let delay = 1 + self.dice.roll(1_500);
-        self.after(delay, Event::Trouble);
-        let slot = Slot::new(1 + self.dice.roll(SLOTS as u64) as u8).expect("1 to 4");
-        match self.dice.roll(20) {
-            0 => self.die(slot),
-            1 if self.lives(slot) && !self.node(slot).paused => {
-                let (boot, sleep) = (self.node(slot).boot, self.dice.roll(20_000));
-                self.node(slot).paused = true;
-                self.note(|| format!("{slot}: falls asleep for {sleep} ms"));
-                self.after(sleep, Event::Resume(slot, boot));
-            }
-            2 | 3 => {
-                let other = Slot::new(1 + self.dice.roll(SLOTS as u64) as u8).expect("1 to 4");
-                self.note(|| format!("cable between {slot} and {other}"));
-                self.network.toggle(slot, other);
-            }
-            4 => return self.shutdown(slot),
-            5 => {
-                let other = Slot::new(1 + self.dice.roll(SLOTS as u64) as u8).expect("1 to 4");
-                // The operator has made sure that it is stopped.
-                if !self.lives(other) {
-                    return self.input(slot, Input::Command(0, Command::SetDown(other)));
-                }
-            }
-            6 | 7 => {
-                let at = self.dice.roll(4_000);
-                self.after(at, Event::Boot(slot));
-            }
-            8..12 => return self.log_off(slot),
-            _ => {
-                // Often several at once.
-                for _ in 0..=self.dice.roll(3) {
-                    let slot = Slot::new(1 + self.dice.roll(SLOTS as u64) as u8).expect("1 to 4");
-                    let number = self.dice.roll(USERS);
-                    self.log_on(slot, user(number))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Trouble is over: cables are in, sleepers awake, and whoever is dead is started.
-    fn heal(&mut self) -> Result<(), Violation> {
-        self.network.heal();
-        for slot in Slot::all() {
-            self.resume(slot)?;
-            if !self.lives(slot) {
-                let at = self.dice.roll(2_000);
-                self.after(at, Event::Boot(slot));
-            }
-        }
-        self.after(3_000, Event::Trouble);
-        Ok(())
-    }
-
-    fn shutdown(&mut self, slot: Slot) -> Result<(), Violation> {
-        let guests: Vec<UserId> = self.node(slot).guests.iter().copied().collect();
-        for user in guests {
-            self.end_guest(slot, user)?;
-        }
-        self.input(slot, Input::Command(0, Command::Leave))
-    }
-
-    fn log_on(&mut self, slot: Slot, user: UserId) -> Result<(), Violation> {
-        let usable = self
-            .node(slot)
-            .member
-            .as_ref()
-            .is_some_and(|member| member.view().states[slot.index()] == MemberState::Joined);
-        if !usable || self.node(slot).paused {
-            return Ok(());
-        }
-        self.requests += 1;
-        let number = self.requests;
-        self.node(slot).requests.insert(number, user);
-        self.ask(slot, number, &LogonRequest::On(user, UserKind::Single))
-    }
-
-    fn log_off(&mut self, slot: Slot) -> Result<(), Violation> {
-        let Some(user) = self.node(slot).guests.first().copied() else { return Ok(()) };
-        if self.node(slot).paused {
-            return Ok(());
-        }
-        self.end_guest(slot, user)
-    }
-
-    fn end_guest(&mut self, slot: Slot, user: UserId) -> Result<(), Violation> {
-        self.node(slot).guests.remove(&user);
-        self.ask(slot, 0, &LogonRequest::Off(user))
-    }
-
-    fn ask(&mut self, slot: Slot, number: u64, request: &LogonRequest) -> Result<(), Violation> {
-        let body = postcard::to_allocvec(request).expect("a request can be written");
-        self.input(slot, Input::Request { service: "Logon".to_owned(), number, body })
-    }
-
-    fn answered(&mut self, slot: Slot, number: u64, body: &[u8]) -> Result<(), Violation> {
-        let Some(user) = self.node(slot).requests.remove(&number) else { return Ok(()) };
-        match postcard::from_bytes(body).expect("an answer can be read") {
-            LogonAnswer::Granted => {
-                self.tally.granted += 1;
-                self.check_grant(slot, user)?;
-                self.node(slot).guests.insert(user);
-            }
-            LogonAnswer::Refused(_) => self.tally.refused += 1,
-        }
-        Ok(())
-    }
-
     /// Everybody is in, and nothing is under way.
     fn is_at_rest(&self) -> bool {
         self.nodes.iter().all(|node| {
@@ -483,5 +442,6 @@ impl Simulation {
                 && node.member.as_ref().is_some_and(|member| member.view().mode == Mode::Stable)
         }) && self.network.is_quiet()
             && self.is_of_one_mind()
+            && self.is_of_one_level()
     }
 }

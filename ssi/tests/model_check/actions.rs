@@ -1,6 +1,8 @@
 //! What the things that can happen do.
 
-use ssi::member::{Change, Command, Input, RecordOutcome};
+use std::collections::BTreeSet;
+
+use ssi::member::{Change, Command, Input, MemberState, RecordOutcome};
 
 use super::model::Action;
 use super::state::{End, Flying, Operation, State, slot};
@@ -117,6 +119,10 @@ impl State {
     fn carry(&mut self, index: usize, unsaid: bool) {
         let Some(Operation::Asked(change)) = self.nodes[index].operation.clone() else { return };
         let refused = change.and_then(|change: Change| self.record.apply(&change).err());
+        let joined = self.record.in_state(MemberState::Joined).map(|slot| self.odd == Some(slot.index()));
+        if joined.collect::<BTreeSet<bool>>().len() > 1 {
+            self.broken = Some("joined by a member that does not fit");
+        }
         let outcome = match refused {
             _ if unsaid => RecordOutcome::Failed("done, though".to_owned()),
             None => RecordOutcome::Done(self.record),

@@ -12,6 +12,8 @@ pub struct Cluster {
     pub name: &'static str,
     pub members: usize,
     pub begins: Beginning,
+    /// The last member's configuration does not fit that of the others.
+    pub last_is_odd: bool,
     /// The clock waits for what is under way.
     pub is_prompt: bool,
     pub budget: Budget,
@@ -26,6 +28,8 @@ pub struct Cluster {
 pub enum Beginning {
     /// Nobody has started.
     Nothing,
+    /// All members but the last are joined and nothing is under way.
+    LastIsDown,
     /// All members are joined and nothing is under way.
     Joined,
     /// The same, and the user is on at the first member.
@@ -73,12 +77,13 @@ impl Cluster {
 
     fn begin(&self) -> State {
         if self.begins == Beginning::Nothing {
-            return State::new(self.members, self.is_prompt, self.budget);
+            return self.odd(State::new(self.members, self.is_prompt, self.budget));
         }
         // Along the path on which nothing goes wrong, however long it takes.
         let budget = Budget { steps: u8::MAX, faults: 0, logons: 0, logoffs: 0, boots: 0, commands: 0 };
         let mut state = State::new(self.members, true, budget);
-        for index in 0..self.members {
+        let started = self.members - usize::from(self.begins == Beginning::LastIsDown);
+        for index in 0..started {
             state.boot(index);
             while !state.is_joined(index) || !state.is_quiet() {
                 state.act_first();
@@ -90,7 +95,11 @@ impl Cluster {
                 state.act_first();
             }
         }
-        State { is_prompt: self.is_prompt, budget: self.budget, ..state }
+        self.odd(State { is_prompt: self.is_prompt, budget: self.budget, ..state })
+    }
+
+    fn odd(&self, state: State) -> State {
+        State { odd: self.last_is_odd.then(|| self.members - 1), ..state }
     }
 }
 
@@ -116,15 +125,22 @@ impl Model for Cluster {
         let mut properties = vec![
             Property::always("the user runs once at most", |_, state: &State| state.running() <= 1),
             Property::always("one joins or leaves at a time", |_, state: &State| state.changing() <= 1),
-            Property::always("only a joined member of a stable cluster grants", |_, state: &State| {
-                state.broken.is_none()
-            }),
+            Property::always(
+                "only a joined member of a stable cluster grants, and only one that fits joins",
+                |_, state: &State| state.broken.is_none(),
+            ),
             // Without these the ones above may hold because nothing ever happens.
             Property::sometimes("the user is logged on", |_, state: &State| state.granted),
+        ];
+        properties.push(if self.last_is_odd {
+            Property::sometimes("one is isolated", |_, state: &State| {
+                state.record.in_state(MemberState::Isolated).count() > 0
+            })
+        } else {
             Property::sometimes("all are joined and stable", |_, state: &State| {
                 (0..state.nodes.len()).all(|index| state.is_joined(index))
-            }),
-        ];
+            })
+        });
         if self.budget.steps >= 3 && self.budget.faults > 0 {
             properties.push(Property::sometimes("one is declared down", |_, state: &State| {
                 Slot::all().any(|slot| state.record.entry(slot).why == ssi::member::WhyDown::Declared)

@@ -4,9 +4,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use ssi::config::Comparison;
 use ssi::member::{Change, Command, Effect, Input, Member, MemberState, Message, Mode, Record};
 use ssi::member::{RecordOutcome, Stopped, Timing};
-use ssi::service::{Logon, LogonAnswer, LogonRequest, Service, UserKind};
+use ssi::service::{Configuration, Logon, LogonAnswer, LogonRequest, Service, UserKind};
 use ssi::{ClusterName, Slot, SystemName, UserId};
 
 /// It is always now; what was before grows older instead, see [`Member::age`].
@@ -84,11 +85,13 @@ pub struct State {
     /// Changes of members that are gone, which the volume may still carry out.
     pub orphans: Vec<Change>,
     pub budget: Budget,
-    /// What a grant broke.
+    /// What a grant or a join broke.
     pub broken: Option<&'static str>,
     /// What has happened, for those who want to know that it can.
     pub granted: bool,
     pub fenced: bool,
+    /// The configuration of this member, by number, does not fit that of the others.
+    pub odd: Option<usize>,
 }
 
 pub fn slot(index: usize) -> Slot {
@@ -124,6 +127,7 @@ impl State {
             broken: None,
             granted: false,
             fenced: false,
+            odd: None,
         }
     }
 
@@ -146,7 +150,11 @@ impl State {
     }
 
     pub fn boot(&mut self, index: usize) {
-        let services: Vec<Box<dyn Service>> = vec![Box::new(Logon::new())];
+        let volume = if self.odd == Some(index) { "VMCOM2" } else { "VMCOM1" };
+        let same = [("PDR volume".to_owned(), volume.to_owned())].into();
+        let comparison = Comparison { same, ..Comparison::default() };
+        let services: Vec<Box<dyn Service>> =
+            vec![Box::new(Logon::new()), Box::new(Configuration::new(system(index), comparison))];
         let mut member = Member::new(slot(index), system(index), TIMING, services);
         member.age(NOW_MS, 0);
         *self.node(index) = Node { member: Some(member), ..Node::default() };

@@ -16,6 +16,7 @@ impl Member {
             Life::Down | Life::Connecting | Life::Joined | Life::Isolated | Life::Gone => {}
         }
         due(&mut self.heartbeat_at_ms);
+        self.handled_at_ms = earlier(self.handled_at_ms, now_ms.saturating_sub(self.timing.gap_ms_max() + 1));
         let written_least_ms = now_ms.saturating_sub(self.timing.fence_after_ms + 1);
         self.written_at_ms = earlier(self.written_at_ms, written_least_ms);
         if let Some((_, began_ms)) = &mut self.under_way {

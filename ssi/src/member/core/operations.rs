@@ -41,7 +41,7 @@ impl Member {
             RecordOutcome::Failed(why) => {
                 self.effects.push(Effect::Console(format!("Persistent data record: {why}")));
                 // Tried again, until this member has to stop for it.
-                if change.is_some_and(|change| !matches!(change, Change::Heartbeat(_))) {
+                if change.is_some_and(|change| !matches!(change, Change::Heartbeat { .. })) {
                     self.waiting.push_front(change);
                 }
                 self.heartbeat_at_ms = now_ms + self.timing.retry_ms;
@@ -49,7 +49,15 @@ impl Member {
         }
     }
 
-    pub(super) fn take_record(&mut self, now_ms: u64, record: Record) {
+    pub(super) fn take_record(&mut self, now_ms: u64, mut record: Record) {
+        // A member's last word may have been faster than a record that was read before it.
+        if let Some(known) = self.record {
+            for (entry, known) in record.entries.iter_mut().zip(known.entries) {
+                if entry.incarnation == known.incarnation && stage(entry.state) < stage(known.state) {
+                    entry.state = known.state;
+                }
+            }
+        }
         for slot in Slot::all() {
             let (entry, watch) = (record.entry(slot), &mut self.watch[slot.index()]);
             if (entry.incarnation, entry.heartbeat) != (watch.incarnation, watch.heartbeat)
@@ -68,7 +76,7 @@ impl Member {
             Change::FinishJoin(ident)
             | Change::FailJoin(ident)
             | Change::BeginLeave(ident)
-            | Change::Heartbeat(ident) => ident == self.ident(),
+            | Change::Heartbeat { ident, .. } => ident == self.ident(),
             _ => false,
         };
         if of_mine {
@@ -76,7 +84,9 @@ impl Member {
         }
         match change {
             Change::BeginJoin { .. } => {
-                self.incarnation = self.record.map_or(0, |record| record.entry(self.slot).incarnation);
+                let own = self.record.map(|record| *record.entry(self.slot));
+                self.incarnation = own.map_or(0, |own| own.incarnation);
+                self.has_promised = own.is_some_and(|own| own.has_promised);
                 self.heartbeat_at_ms = now_ms + self.timing.heartbeat_every_ms;
                 self.life = Life::Connecting;
             }
@@ -96,7 +106,13 @@ impl Member {
                 }
             }
             Change::SetTimeouts(_) | Change::MoveTo(_) => self.reply(Ok(())),
-            Change::Heartbeat(_) | Change::Abend(_) => {}
+            Change::Heartbeat { promises, .. } => {
+                let is_promise = |change: &Option<Change>| {
+                    matches!(change, Some(Change::Heartbeat { promises: true, .. }))
+                };
+                self.has_promised = promises || self.waiting.iter().any(is_promise);
+            }
+            Change::Abend(_) => {}
         }
     }
 
@@ -110,7 +126,7 @@ impl Member {
             Change::BeginLeave(_) if matches!(why, ChangeRefused::Busy(..)) => {
                 self.life = Life::WantsOut { retry_at_ms };
             }
-            Change::Heartbeat(_)
+            Change::Heartbeat { .. }
             | Change::FinishJoin(_)
             | Change::FailJoin(_)
             | Change::BeginLeave(_)
@@ -133,6 +149,16 @@ impl Member {
     }
 }
 
+/// The order in which one life of a member goes through its states: never back.
+fn stage(state: MemberState) -> u8 {
+    match state {
+        MemberState::Joining => 0,
+        MemberState::Isolated | MemberState::Joined => 1,
+        MemberState::Leaving => 2,
+        MemberState::Down | MemberState::Suspended | MemberState::Unknown => 3,
+    }
+}
+
 /// A change that was tried again because nobody said how it went, and that had been made: by nobody else, as it leads to
 /// this state in this life only once.
 fn is_made(change: &Change, record: &Record) -> bool {
@@ -149,7 +175,7 @@ fn is_made(change: &Change, record: &Record) -> bool {
         }
         Change::DeclareDown { ident, .. } => is(ident, MemberState::Down),
         Change::BeginJoin { .. }
-        | Change::Heartbeat(_)
+        | Change::Heartbeat { .. }
         | Change::Abend(_)
         | Change::SetTimeouts(_)
         | Change::MoveTo(_) => false,

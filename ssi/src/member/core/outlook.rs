@@ -9,6 +9,7 @@ impl Member {
         }
         self.answer_request();
         self.drop_settled_consent(now_ms);
+        self.take_level();
         match &self.life {
             Life::Connecting => self.connect(now_ms),
             Life::Asking(_) => self.commit_if_all_consent(),
@@ -17,12 +18,19 @@ impl Member {
         self.publish();
     }
 
+    /// Services speak the language of the oldest member.
+    fn take_level(&mut self) {
+        let Some(level) = self.record.and_then(|record| record.members_level()) else { return };
+        let level = level.min(self.level);
+        if std::mem::replace(&mut self.members_level, level) != level {
+            self.services.iter_mut().for_each(|service| service.level_changed(level));
+        }
+    }
+
     /// A request that the record confirms is answered.
     pub(super) fn answer_request(&mut self) {
-        let (Some((slot, transition, incarnation, _)), Some(record)) = (&self.asked, self.record) else {
-            return;
-        };
-        let (slot, transition, incarnation) = (*slot, *transition, *incarnation);
+        let (Some(asked), Some(record)) = (&self.asked, self.record) else { return };
+        let (slot, transition, incarnation) = (asked.slot, asked.transition, asked.incarnation);
         let wanted = match transition {
             Transition::Join => MemberState::Joining,
             Transition::Leave => MemberState::Leaving,
@@ -34,12 +42,12 @@ impl Member {
         if self.consented.as_ref().is_some_and(|consented| consented.slot != slot) {
             return; // the last word of the one before is still on its way
         }
-        let Some((.., shares)) = self.asked.take() else { return };
+        let Some(Asked { level, shares, .. }) = self.asked.take() else { return };
         if entry.incarnation != incarnation || !self.is_member() {
             return;
         }
         if transition == Transition::Join
-            && let Err((service, reason)) = self.check(slot, &shares)
+            && let Err((service, reason)) = check_level(slot, level).and_then(|()| self.check(slot, &shares))
         {
             let veto = Message::Veto { incarnation, service, reason };
             return self.effects.push(Effect::Send(slot, veto));
@@ -47,7 +55,7 @@ impl Member {
         self.consented = Some(Consented { slot, incarnation, transition, shares });
         // Held from here on; what the consent says must not grow any more.
         self.publish();
-        let consent = Message::Consent { incarnation, level: LEVEL, shares: self.shares() };
+        let consent = Message::Consent { incarnation, level: self.level, shares: self.shares() };
         self.effects.push(Effect::Send(slot, consent));
     }
 
@@ -151,4 +159,14 @@ impl Member {
         }
         self.heartbeat_to_all();
     }
+}
+
+/// Members of too old a level cannot be in one cluster with this one. Those of a newer one know that themselves.
+pub(super) fn check_level(slot: Slot, level: u16) -> Result<(), (String, String)> {
+    if level >= LEVEL_OLDEST {
+        return Ok(());
+    }
+    let reason =
+        format!("slot {slot} speaks level {level} of the protocol, and {LEVEL_OLDEST} is the oldest known");
+    Err(("Level".to_owned(), reason))
 }

@@ -53,12 +53,15 @@ impl Member {
                     self.their_reach[from.index()] = Some(reached);
                 }
             }
-            Message::Request { transition, incarnation, shares, .. } => {
-                self.asked = Some((from, transition, incarnation, shares));
+            Message::Request { transition, incarnation, level, shares } => {
+                self.asked = Some(Asked { slot: from, transition, incarnation, level, shares });
                 self.operate(None);
             }
-            Message::Consent { incarnation, shares, .. } if incarnation == self.incarnation => {
+            Message::Consent { incarnation, level, shares } if incarnation == self.incarnation => {
                 match &mut self.life {
+                    Life::Asking(_) if let Err((service, reason)) = outlook::check_level(from, level) => {
+                        self.fail_join(&service, &reason);
+                    }
                     Life::Asking(ask) => {
                         let awaited = ask.waits_for.remove(&from);
                         if awaited {
@@ -81,7 +84,7 @@ impl Member {
             Message::Consent { .. } | Message::Veto { .. } => {}
             Message::Proceed { incarnation } => self.proceed(from, incarnation),
             Message::Abort { incarnation } => {
-                self.asked.take_if(|(slot, _, life, _)| (*slot, *life) == (from, incarnation));
+                self.asked.take_if(|asked| (asked.slot, asked.incarnation) == (from, incarnation));
                 self.consented
                     .take_if(|consented| (consented.slot, consented.incarnation) == (from, incarnation));
             }

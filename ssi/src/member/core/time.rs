@@ -7,6 +7,15 @@ impl Member {
         now_ms.saturating_sub(self.watch[slot.index()].moved_at_ms) > self.timing.down_after_ms
     }
 
+    /// Time in which this member looked at nothing, or a jump of its clock, tells nothing of others' heartbeats.
+    pub(super) fn mind_the_gap(&mut self, now_ms: u64) {
+        let gap_ms = now_ms.saturating_sub(self.handled_at_ms);
+        if gap_ms > self.timing.gap_ms_max() {
+            self.watch.iter_mut().for_each(|watch| watch.moved_at_ms = now_ms);
+        }
+        self.handled_at_ms = now_ms;
+    }
+
     pub(super) fn tick(&mut self, now_ms: u64) {
         match self.life {
             Life::Waiting { retry_at_ms } if now_ms >= retry_at_ms => self.try_begin(now_ms),
@@ -19,10 +28,7 @@ impl Member {
         }
         if self.is_live() && now_ms >= self.heartbeat_at_ms {
             self.heartbeat_at_ms = now_ms + self.timing.heartbeat_every_ms;
-            let ident = self.ident();
-            if !self.waiting.contains(&Some(Change::Heartbeat(ident))) {
-                self.operate(Some(Change::Heartbeat(ident)));
-            }
+            self.write_heartbeat();
             self.heartbeat_to_all();
             self.want_shares();
             self.declare_silent(now_ms);
@@ -33,6 +39,17 @@ impl Member {
             Life::Leaving(_) => self.finish_leave_if_due(now_ms),
             _ => {}
         }
+    }
+
+    fn write_heartbeat(&mut self) {
+        let is_heartbeat = |change: &Option<Change>| matches!(change, Some(Change::Heartbeat { .. }));
+        if self.waiting.iter().any(is_heartbeat) {
+            return;
+        }
+        let promises = self.timeouts() && self.level >= LEVEL_OF_PROMISES;
+        // From here on others may have read it.
+        self.has_promised |= promises;
+        self.operate(Some(Change::Heartbeat { ident: self.ident(), promises }));
     }
 
     pub(super) fn heartbeat_to_all(&mut self) {
@@ -73,7 +90,7 @@ impl Member {
         let me = self.slot;
         for slot in Slot::all().filter(|slot| *slot != me) {
             let entry = record.entry(slot);
-            if entry.state != MemberState::Down && self.is_silent(now_ms, slot) {
+            if entry.state != MemberState::Down && entry.has_promised && self.is_silent(now_ms, slot) {
                 self.declare(slot, &record);
             }
         }
@@ -82,8 +99,9 @@ impl Member {
     /// A member that is stuck in joining holds nothing yet and holds everybody up.
     pub(super) fn declare_stuck(&mut self, now_ms: u64, slot: Slot) {
         let Some(record) = self.record else { return };
-        let joining = record.entry(slot).state == MemberState::Joining;
-        if (joining || record.timeouts) && self.is_silent(now_ms, slot) {
+        let entry = record.entry(slot);
+        let joining = entry.state == MemberState::Joining;
+        if (joining || (record.timeouts && entry.has_promised)) && self.is_silent(now_ms, slot) {
             self.declare(slot, &record);
         }
     }

@@ -33,7 +33,7 @@ impl Member {
             self.declare_stuck(now_ms, other);
             return self.operate(None);
         }
-        self.operate(Some(Change::BeginJoin { slot: self.slot, system: self.system }));
+        self.operate(Some(Change::BeginJoin { slot: self.slot, system: self.system, level: self.level }));
     }
 
     /// The other members that are joined by the record.
@@ -50,6 +50,10 @@ impl Member {
     pub(super) fn connect(&mut self, now_ms: u64) {
         let joined = self.joined();
         if joined.iter().any(|slot| !self.links[slot.index()]) {
+            if !std::mem::replace(&mut self.has_told_of_waiting, true) {
+                let text = "HCPPLM1669I Waiting for ISFC connectivity in order to join the SSI cluster";
+                self.effects.push(Effect::Console(text.to_owned()));
+            }
             return;
         }
         let waits_for: BTreeSet<Slot> = joined.into_iter().collect();
@@ -62,8 +66,8 @@ impl Member {
     pub(super) fn request_of(&mut self, slots: &BTreeSet<Slot>, transition: Transition) {
         let shares = self.shares();
         for slot in slots {
-            let (incarnation, shares) = (self.incarnation, shares.clone());
-            let request = Message::Request { transition, incarnation, level: LEVEL, shares };
+            let (incarnation, level, shares) = (self.incarnation, self.level, shares.clone());
+            let request = Message::Request { transition, incarnation, level, shares };
             self.effects.push(Effect::Send(*slot, request));
         }
     }
@@ -136,7 +140,10 @@ impl Member {
                 self.synced[slot.index()] = self.record.map(|record| record.entry(*slot).incarnation);
             }
         }
+        self.has_told_of_waiting = false;
         self.services.iter_mut().for_each(|service| service.enable());
+        let text = format!("HCPPLM1699I The SSI system {} has joined the SSI cluster", self.system);
+        self.effects.push(Effect::Console(text));
         let incarnation = self.incarnation;
         self.tell_all(&Message::Proceed { incarnation });
         self.publish();

@@ -1,0 +1,216 @@
+//! One member by itself; the other member of its cluster is only what the test says of it.
+
+#![allow(clippy::unwrap_used)]
+
+use ssi::member::{
+    Change, Effect, Ident, Input, LEVEL, LEVEL_OLDEST, Member, MemberState, Message, Record, RecordOutcome,
+    Timing, Transition,
+};
+use ssi::service::{Output, Service, View};
+use ssi::{ClusterName, Slot, SystemName};
+
+/// Knows at which level it is to speak.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Probe {
+    level: u16,
+}
+
+impl Service for Probe {
+    fn name(&self) -> &'static str {
+        "Probe"
+    }
+
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+
+    fn state(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn check_join(&self, _: Slot, _: &[u8]) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn adopt(&mut self, _: Slot, _: &[u8]) {}
+
+    fn member_changed(&mut self, _: &View, _: &mut Vec<Output>) {}
+
+    fn prepare_for_stable(&mut self, _: &View, _: &mut Vec<Output>) {}
+
+    fn level_changed(&mut self, level: u16) {
+        self.level = level;
+    }
+
+    fn message(&mut self, _: &View, _: Slot, _: &[u8], _: &mut Vec<Output>) {}
+
+    fn request(&mut self, _: &View, _: u64, _: &[u8], _: &mut Vec<Output>) {}
+}
+
+/// A member in slot 1, and the record; the member in slot 2 is only what the test says it is.
+struct Cluster {
+    now_ms: u64,
+    member: Member,
+    record: Record,
+    sent: Vec<Message>,
+    has_stopped: bool,
+}
+
+fn slot(number: u8) -> Slot {
+    Slot::new(number).unwrap()
+}
+
+fn system(name: &str) -> SystemName {
+    SystemName::new(name).unwrap()
+}
+
+impl Cluster {
+    /// The member has joined, alone.
+    fn new() -> Self {
+        let name = ClusterName::new("DEMOSSI").unwrap();
+        let record = Record::new(name, [Some(system("MEMBERA")), Some(system("MEMBERB")), None, None]);
+        let services: Vec<Box<dyn Service>> = vec![Box::new(Probe { level: LEVEL })];
+        let member = Member::new(slot(1), system("MEMBERA"), Timing::default(), services);
+        let mut cluster = Self { now_ms: 1, member, record, sent: Vec::new(), has_stopped: false };
+        cluster.input(Input::Start);
+        cluster.run(2_000);
+        assert_eq!(cluster.member.view().states[0], MemberState::Joined);
+        cluster
+    }
+
+    fn input(&mut self, input: Input) {
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            for effect in self.member.handle(self.now_ms, input) {
+                match effect {
+                    Effect::Record(change) => {
+                        let refused = change.and_then(|change| self.record.apply(&change).err());
+                        let outcome = match refused {
+                            None => RecordOutcome::Done(self.record),
+                            Some(why) => RecordOutcome::Refused(why, self.record),
+                        };
+                        inputs.push(Input::Record(outcome));
+                    }
+                    Effect::Send(_, message) => self.sent.push(message),
+                    Effect::Stop(_) => self.has_stopped = true,
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn run(&mut self, for_ms: u64) {
+        let until_ms = self.now_ms + for_ms;
+        while self.now_ms < until_ms {
+            self.now_ms += 50;
+            self.input(Input::Tick);
+        }
+    }
+
+    fn begin_join(&mut self, level: u16) -> Ident {
+        self.record.apply(&Change::BeginJoin { slot: slot(2), system: system("MEMBERB"), level }).unwrap();
+        Ident { slot: slot(2), incarnation: self.record.entry(slot(2)).incarnation }
+    }
+
+    /// Level of the member, and of its service.
+    fn levels(&self) -> (u16, u16) {
+        let probe: &Probe = self.member.services()[0].as_any().downcast_ref().unwrap();
+        (self.member.members_level(), probe.level)
+    }
+}
+
+#[test]
+fn services_speak_the_level_of_the_oldest_member_while_it_is_there() {
+    let mut cluster = Cluster::new();
+    assert_eq!(cluster.levels(), (LEVEL, LEVEL));
+    let ident = cluster.begin_join(LEVEL_OLDEST);
+    cluster.record.apply(&Change::FinishJoin(ident)).unwrap();
+    cluster.run(2_000);
+    assert_eq!(cluster.levels(), (LEVEL_OLDEST, LEVEL_OLDEST));
+    cluster.record.apply(&Change::BeginLeave(ident)).unwrap();
+    cluster.record.apply(&Change::FinishLeave(ident)).unwrap();
+    cluster.run(2_000);
+    assert_eq!(cluster.levels(), (LEVEL, LEVEL));
+}
+
+#[test]
+fn a_member_of_too_old_a_level_is_vetoed_and_told_why() {
+    for (level, consents) in [(0, false), (LEVEL_OLDEST, true), (LEVEL, true), (LEVEL + 1, true)] {
+        let mut cluster = Cluster::new();
+        let Ident { incarnation, .. } = cluster.begin_join(level);
+        cluster.input(Input::Link(slot(2), true));
+        let shares = vec![("Probe".to_owned(), Vec::new())];
+        let transition = Transition::Join;
+        let request = Message::Request { transition, incarnation, level, shares };
+        cluster.input(Input::Message(slot(2), request));
+        let consented = cluster.sent.iter().any(|message| matches!(message, Message::Consent { .. }));
+        let vetoed = cluster.sent.iter().any(|message| {
+            matches!(message, Message::Veto { service, reason, .. }
+                if service == "Level" && reason.contains("level 0"))
+        });
+        assert_eq!((consented, vetoed), (consents, !consents), "level {level}");
+    }
+}
+
+#[test]
+fn only_a_member_that_has_promised_to_stop_is_declared_down_without_an_operator() {
+    for (promises, declared) in [(true, true), (false, false)] {
+        let mut cluster = Cluster::new();
+        cluster.record.apply(&Change::SetTimeouts(false)).unwrap();
+        let ident = cluster.begin_join(LEVEL);
+        cluster.record.apply(&Change::FinishJoin(ident)).unwrap();
+        cluster.record.apply(&Change::SetTimeouts(true)).unwrap();
+        if promises {
+            cluster.record.apply(&Change::Heartbeat { ident, promises }).unwrap();
+        }
+        cluster.run(60_000);
+        let is_down = cluster.record.entry(slot(2)).state == MemberState::Down;
+        assert_eq!(is_down, declared, "promises: {promises}");
+    }
+}
+
+#[test]
+fn a_clock_that_jumps_makes_nobody_else_look_silent() {
+    let mut cluster = Cluster::new();
+    // Not fenced for the jump itself.
+    cluster.record.apply(&Change::SetTimeouts(false)).unwrap();
+    let ident = cluster.begin_join(LEVEL);
+    cluster.record.apply(&Change::FinishJoin(ident)).unwrap();
+    cluster.run(2_000);
+    cluster.record.apply(&Change::SetTimeouts(true)).unwrap();
+    cluster.record.apply(&Change::Heartbeat { ident, promises: true }).unwrap();
+    cluster.input(Input::Tick);
+    cluster.now_ms += 3_600_000;
+    cluster.run(3_000);
+    assert!(!cluster.has_stopped);
+    assert_eq!(cluster.record.entry(slot(2)).state, MemberState::Joined);
+}
+
+#[test]
+fn a_record_that_was_read_before_a_members_last_word_does_not_undo_it() {
+    let mut cluster = Cluster::new();
+    let ident = cluster.begin_join(LEVEL);
+    cluster.input(Input::Link(slot(2), true));
+    let (transition, incarnation, shares) =
+        (Transition::Join, ident.incarnation, vec![("Probe".to_owned(), Vec::new())]);
+    cluster
+        .input(Input::Message(slot(2), Message::Request { transition, incarnation, level: LEVEL, shares }));
+    // An operation on the record is under way, and its answer is late.
+    cluster.now_ms += 1_000;
+    let effects = cluster.member.handle(cluster.now_ms, Input::Tick);
+    let change = effects.iter().find_map(|effect| match effect {
+        Effect::Record(change) => Some(*change),
+        _ => None,
+    });
+    if let Some(change) = change.expect("a heartbeat is due") {
+        cluster.record.apply(&change).unwrap();
+    }
+    let late = RecordOutcome::Done(cluster.record);
+    cluster.record.apply(&Change::FinishJoin(ident)).unwrap();
+    let joined = |cluster: &Cluster| cluster.member.view().states[1] == MemberState::Joined;
+    // Only this message: what it makes the member ask of the record waits for the late answer.
+    cluster.member.handle(cluster.now_ms, Input::Message(slot(2), Message::Proceed { incarnation }));
+    assert!(joined(&cluster));
+    cluster.member.handle(cluster.now_ms, Input::Record(late));
+    assert!(joined(&cluster));
+}

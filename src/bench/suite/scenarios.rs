@@ -321,6 +321,18 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ],
     },
     Scenario {
+        name: "slow-link",
+        group: "paced",
+        what: "Realistic memory, part of which changes, over a link held to 1 Gb/s: packed, and as it is",
+        main_metric: TOTAL,
+        pictures: &[PictureKind::Samples, PictureKind::Passes, PictureKind::Queues],
+        runs: RUNS,
+        memory_mib: by(64, 512),
+        words: "--workload hotcold --dirty-rate 20M --content realistic --rate-limit 119M",
+        variants: &[variant("as it is", "--compress never"), variant("packed", "--compress auto")],
+        checks: &[check("packed against as it is", TOTAL, "packed", "as it is", None)],
+    },
+    Scenario {
         name: "small-guests",
         group: "size",
         what: "Guests of 16 MiB, one after the other and several at once; each with two processes of its own",

@@ -74,7 +74,7 @@ impl Picture {
         format!("{}\n", document.add(self.sheet()).add(self.shapes.clone()))
     }
 
-    /// An element for a page of HTML that has the [`style_sheet`] once.
+    /// An element for a page of HTML that has the style sheet of all pictures once.
     pub fn to_inline(&self) -> String {
         format!("{}\n", self.document().add(self.sheet()).add(self.shapes.clone()))
     }

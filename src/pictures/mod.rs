@@ -6,13 +6,13 @@
 //!
 //! | Picture | Function |
 //! |---|---|
-//! | memory and pages of each pass | [`passes`] |
-//! | passes of several runs | [`convergence`] |
-//! | what each queue carried over time | [`queues`] |
-//! | blackouts as a histogram | [`histogram`] |
-//! | the stop in its parts | [`quiesce`] |
-//! | samples, medians and intervals | [`intervals`] |
-//! | ratios beside their limits | [`limits`] |
+//! | memory and pages of each pass | [`passes()`] |
+//! | passes of several runs | [`convergence()`] |
+//! | what each queue carried over time | [`queues()`] |
+//! | blackouts as a histogram | [`histogram()`] |
+//! | the stop in its parts | [`quiesce()`] |
+//! | samples, medians and intervals | [`intervals()`] |
+//! | ratios beside their limits | [`limits()`] |
 //!
 //! They are drawn with the `svg` crate and not with a plotting crate: the style sheet, which makes one file good on
 //! light and dark pages, needs classes in place of colours, and labels must not overlap without a font to measure.

@@ -340,9 +340,10 @@ impl Watch<'_> {
                 Ok(News::Ended(side)) => {
                     self.ended.push(side);
                     first_end.get_or_insert_with(Instant::now);
-                    // A source that never came to call leaves a destination that waits for ever.
+                    // A source that never came to call leaves a destination that waits for ever. One that was cancelled
+                    // so early that it did not know of signals yet was killed by ours.
                     let reported = self.reports.iter().any(|(reporter, _)| *reporter == side);
-                    if side == Side::Source && !reported && !source.was_killed() {
+                    if side == Side::Source && !reported && (cancelled || !source.was_killed()) {
                         destination.signal(Signal::INT);
                     }
                 }

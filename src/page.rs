@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use lgr_engine::report::{PassReport, Report, RunsOn, TickPercentiles};
+use lgr_engine::report::{CodecReport, PassReport, Report, RunsOn, TickPercentiles};
 
 use crate::index::day;
 use crate::pictures::{self, Picture};
@@ -155,6 +155,7 @@ fn circumstances(report: &Report) -> String {
         ("dirty tracker".to_owned(), report.tracker.clone()),
         ("page, granule".to_owned(), format!("{}, {} bytes", report.page_size, report.granule)),
     ];
+    rows.extend(report.codec.as_ref().map(|codec| ("packing".to_owned(), packing(codec))));
     let reason = report.finish.policy_reason.as_ref().map(ToString::to_string);
     rows.extend(reason.map(|reason| ("stopped because".to_owned(), reason)));
     for (side, cpu_s, peak, machine) in [
@@ -185,6 +186,23 @@ fn circumstances(report: &Report) -> String {
         rows.push((format!("fallback, {}", fallback.side.name()), text));
     }
     pairs("Circumstances", rows.into_iter())
+}
+
+/// What was packed and what that saved, or why nothing was.
+fn packing(codec: &CodecReport) -> String {
+    if let Some(why) = &codec.why_not {
+        return format!("{}: {why}", codec.choice);
+    }
+    let show = |bytes: u64| Unit::Bytes.show(bytes as f64);
+    format!(
+        "{}: {} packed into {}, {} as it was, {} zero; {:.2} s of the source's processor time",
+        codec.choice,
+        show(codec.packed_bytes),
+        show(codec.packed_wire_bytes),
+        show(codec.raw_bytes),
+        show(codec.zero_bytes),
+        codec.pack_cpu_s
+    )
 }
 
 fn options(report: &Report) -> String {

@@ -177,7 +177,7 @@ fn bad_files_are_refused_by_name_and_line() {
     let bad = trial.path("bad.json");
     let name = bad.display().to_string();
     for (text, parts) in [
-        ("{\n\"schema_version\": 1,\n\"scenario\": 7\n}", vec!["line 3"]),
+        ("{\n\"schema_version\": 1,\n\"scenario\": 7, \"guest\": 7\n}", vec!["line 3"]),
         ("{\n\"schema_version\": 1\n", vec!["line 3"]),
         ("{\"schema_version\": 99}", vec!["schema version 99", "version 1"]),
         ("not json", vec!["line 1"]),

@@ -74,7 +74,7 @@ impl Picture {
         format!("{}\n", document.add(self.sheet()).add(self.shapes.clone()))
     }
 
-    /// An element for a page of HTML that has the [`style_sheet`] once.
+    /// An element for a page of HTML that has the style sheet of all pictures once.
     pub fn to_inline(&self) -> String {
         format!("{}\n", self.document().add(self.sheet()).add(self.shapes.clone()))
     }
@@ -189,8 +189,8 @@ impl Canvas {
         let (mut x, mut y) = (MARGIN, y);
         for (class, name) in entries {
             let name = fitted(name, 300.0, TEXT);
-            let width = 18.0 + width_of(&name, TEXT) + 18.0;
-            if x > MARGIN && x + width > WIDTH - MARGIN + 18.0 {
+            let width = 18.0 + width_of(&name, TEXT) + 12.0;
+            if x > MARGIN && x + width > WIDTH - MARGIN + 12.0 {
                 x = MARGIN;
                 y += 20.0;
             }

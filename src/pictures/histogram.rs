@@ -5,7 +5,6 @@ use super::intervals::{Row, name_room};
 use super::scale::{Scale, tick_label};
 use crate::results::{Summary, Unit};
 
-const BINS: usize = 44;
 const ROW: f64 = 62.0;
 const DOT: f64 = 3.6;
 /// Dots that fit on top of each other in a row.
@@ -54,11 +53,13 @@ pub fn histogram(title: &str, subtitle: &str, unit: Unit, rows: &[Row]) -> Optio
 }
 
 fn draw_row(canvas: &mut Canvas, scale: &Scale, (left, right): (f64, f64), base: f64, row: &Row) {
-    let mut bins = [0_usize; BINS];
-    let bin_width = (right - left) / BINS as f64;
+    // As wide as a dot, so that a dot is near its value and no dot lies on another.
+    let bin_width = 2.0 * DOT;
+    let mut bins = vec![0_usize; ((right - left) / bin_width) as usize + 1];
+    let last = bins.len() - 1;
     for value in &row.values {
         let bin = ((scale.at(*value) - left) / bin_width) as usize;
-        bins[bin.min(BINS - 1)] += 1;
+        bins[bin.min(last)] += 1;
     }
     let tallest = bins.iter().copied().max().unwrap_or(0);
     for (number, count) in bins.iter().enumerate().filter(|(_, count)| **count > 0) {

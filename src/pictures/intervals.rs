@@ -66,20 +66,20 @@ pub fn intervals(
     Some(canvas.finish(bottom + 32.0))
 }
 
-/// The bar, the interval over it and the samples on it.
+/// The bar; on it the interval in the upper half and the samples in the lower.
 fn draw_row(canvas: &mut Canvas, scale: &Scale, y: f64, row: &Row, summary: &Summary, class: &str) {
     let (zero, median) = (scale.at(0.0), scale.at(summary.median.value));
     canvas.rect((zero, y - 8.0), (median - zero, 16.0), class, 0.28);
     canvas.rect((median - 1.25, y - 10.0), (2.5, 20.0), class, 1.0);
     if let (Some(low), Some(high)) = (summary.median.low, summary.median.high) {
         let (low, high) = (scale.at(low), scale.at(high));
-        canvas.line((low, y), (high, y), "lgr-hollow");
+        canvas.line((low, y - 4.0), (high, y - 4.0), "lgr-hollow");
         for end in [low, high] {
-            canvas.line((end, y - 4.0), (end, y + 4.0), "lgr-hollow");
+            canvas.line((end, y - 7.5), (end, y - 0.5), "lgr-hollow");
         }
     }
     for value in &row.values {
-        canvas.dot((scale.at(*value), y), 3.0, class, 0.75);
+        canvas.dot((scale.at(*value), y + 4.5), 2.8, class, 0.6);
     }
 }
 

@@ -80,7 +80,7 @@ fn draw_row(canvas: &mut Canvas, scale: &Scale, y: f64, comparison: &Comparison,
         y - 2.0,
         Anchor::End,
         &format!("{class} lgr-strong"),
-        &format!("{shown}  {verdict}{unsure}"),
+        &format!("{shown} · {verdict}{unsure}"),
     );
     let wanted = format!("asked: {} {}{sign}", asked(limit), unit.show(limit.bound()));
     canvas.text(x, y + 13.0, Anchor::End, "lgr-quiet lgr-small", &wanted);

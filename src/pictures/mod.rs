@@ -6,13 +6,13 @@
 //!
 //! | Picture | Function |
 //! |---|---|
-//! | memory and pages of each pass | [`passes`] |
-//! | passes of several runs | [`convergence`] |
-//! | what each queue carried over time | [`queues`] |
-//! | blackouts as a histogram | [`histogram`] |
-//! | the stop in its parts | [`quiesce`] |
-//! | samples, medians and intervals | [`intervals`] |
-//! | ratios beside their limits | [`limits`] |
+//! | memory and pages of each pass | [`passes()`] |
+//! | passes of several runs | [`convergence()`] |
+//! | what each queue carried over time | [`queues()`] |
+//! | blackouts as a histogram | [`histogram()`] |
+//! | the stop in its parts | [`quiesce()`] |
+//! | samples, medians and intervals | [`intervals()`] |
+//! | ratios beside their limits | [`limits()`] |
 //!
 //! They are drawn with the `svg` crate and not with a plotting crate: the style sheet, which makes one file good on
 //! light and dark pages, needs classes in place of colours, and labels must not overlap without a font to measure.
@@ -80,7 +80,13 @@ fn of_kind(result: &ScenarioResult, kind: PictureKind) -> Option<Picture> {
         PictureKind::Samples => {
             let metric = result.metrics.get(&result.main_metric)?;
             let rows = rows_of(result, &result.main_metric);
-            intervals(title, &format!("{}: every run, median, interval", metric.what), metric, &rows, None)
+            intervals(
+                title,
+                &format!("{}: every run (dots), their median (bar), its interval (line)", metric.what),
+                metric,
+                &rows,
+                None,
+            )
         }
         PictureKind::Limits => limits(title, &result.comparisons, &result.metrics),
         PictureKind::Passes => {

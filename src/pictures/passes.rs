@@ -21,6 +21,7 @@ pub fn passes(title: &str, passes: &[PassReport]) -> Option<Picture> {
     let subtitle = "guest memory sent in each pass, and the bytes it took on the wire";
     let mut frame = Frame::begin(title, subtitle, &[passes])?;
     frame.shade_stopped(passes);
+    frame.draw_grid();
     let memory: Vec<f64> = passes.iter().map(|pass| pass.bytes as f64).collect();
     let wire: Vec<f64> = passes.iter().map(|pass| pass.wire_bytes as f64).collect();
     frame.track(&wire, 1);
@@ -38,6 +39,7 @@ pub fn convergence(title: &str, runs: &[(&str, &[PassReport])]) -> Option<Pictur
     let runs: Vec<_> = runs.iter().filter(|(_, passes)| !passes.is_empty()).take(RUNS_MAX).collect();
     let all: Vec<&[PassReport]> = runs.iter().map(|(_, passes)| *passes).collect();
     let mut frame = Frame::begin(title, subtitle, &all)?;
+    frame.draw_grid();
     for (number, (_, passes)) in runs.iter().enumerate() {
         let memory: Vec<f64> = passes.iter().map(|pass| pass.bytes as f64).collect();
         frame.track(&memory, number);
@@ -68,15 +70,17 @@ impl Frame {
         let bytes = runs.iter().flat_map(|passes| passes.iter().map(|pass| pass.bytes.max(pass.wire_bytes)));
         let most = bytes.max().unwrap_or(0) as f64;
         let scale = Scale::logarithmic(PAGE_BYTES, (most * 2.0).max(1048576.0), (TOP + HEIGHT, TOP));
-        let mut canvas = Canvas::new(title, subtitle);
-        for tick in scale.ticks(Unit::Bytes, 7) {
-            let y = scale.at(tick);
-            canvas.line((LEFT, y), (RIGHT, y), "lgr-grid");
+        Some(Self { canvas: Canvas::new(title, subtitle), scale, count })
+    }
+
+    fn draw_grid(&mut self) {
+        for tick in self.scale.ticks(Unit::Bytes, 7) {
+            let y = self.scale.at(tick);
+            self.canvas.line((LEFT, y), (RIGHT, y), "lgr-grid");
             let label = tick_label(Unit::Bytes, tick);
-            canvas.text(LEFT - 8.0, y + 4.0, Anchor::End, "lgr-quiet lgr-small", &label);
+            self.canvas.text(LEFT - 8.0, y + 4.0, Anchor::End, "lgr-quiet lgr-small", &label);
         }
-        canvas.line((LEFT, TOP + HEIGHT), (RIGHT, TOP + HEIGHT), "lgr-axis");
-        Some(Self { canvas, scale, count })
+        self.canvas.line((LEFT, TOP + HEIGHT), (RIGHT, TOP + HEIGHT), "lgr-axis");
     }
 
     fn step(&self) -> f64 {
@@ -116,7 +120,7 @@ impl Frame {
         let every = self.count.div_ceil(COLUMNS_MAX).max(1);
         let y = TOP + HEIGHT;
         for (line, name) in ["pass", "pages", "memory", "time"].into_iter().enumerate() {
-            let y = y + 20.0 + 17.0 * line as f64;
+            let y = y + 24.0 + 17.0 * line as f64;
             self.canvas.text(MARGIN, y, Anchor::Start, "lgr-quiet lgr-small", name);
         }
         for (number, pass) in passes.iter().enumerate().filter(|(number, _)| number % every == 0) {
@@ -129,9 +133,9 @@ impl Frame {
             ];
             for (line, cell) in cells.iter().enumerate() {
                 let class = if line == 0 { "lgr-text lgr-strong lgr-small" } else { "lgr-text lgr-small" };
-                self.canvas.text(x, y + 20.0 + 17.0 * line as f64, Anchor::Middle, class, cell);
+                self.canvas.text(x, y + 24.0 + 17.0 * line as f64, Anchor::Middle, class, cell);
             }
         }
-        y + 20.0 + 17.0 * 3.0
+        y + 24.0 + 17.0 * 3.0
     }
 }

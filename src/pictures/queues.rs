@@ -31,7 +31,6 @@ pub fn queues(title: &str, timeline: &TimelineReport, passes: &[PassReport]) -> 
     draw_total(&mut canvas, &time, &spans);
     let top = TOP + TOTAL_HEIGHT + GAP;
     let bottom = top + STRIP * count as f64;
-    mark_passes(&mut canvas, &time, passes, (end_ms, bottom));
     for queue in 0..count {
         let y = top + STRIP * queue as f64;
         canvas.rect((LEFT, y), (RIGHT - LEFT, STRIP - 2.0), "lgr-shade", 1.0);
@@ -44,6 +43,7 @@ pub fn queues(title: &str, timeline: &TimelineReport, passes: &[PassReport]) -> 
             }
         }
     }
+    mark_passes(&mut canvas, &time, passes, (end_ms, bottom));
     for tick in time.ticks(Unit::Ms, 8) {
         let x = time.at(tick);
         canvas.line((x, bottom), (x, bottom + 4.0), "lgr-axis");
@@ -78,7 +78,7 @@ fn draw_total(canvas: &mut Canvas, time: &Scale, spans: &[Span]) {
     let totals: Vec<f64> = spans.iter().map(|span| span.rates.iter().sum()).collect();
     let most = totals.iter().copied().fold(0.0, f64::max);
     let rate = Scale::linear(most * 1.08, (TOP + TOTAL_HEIGHT, TOP));
-    for tick in rate.ticks(Unit::BytesPerS, 3) {
+    for tick in rate.ticks(Unit::BytesPerS, 5) {
         let y = rate.at(tick);
         canvas.line((LEFT, y), (RIGHT, y), "lgr-grid");
         let label = tick_label(Unit::BytesPerS, tick);

@@ -80,11 +80,11 @@ fn round_step(step: f64) -> f64 {
 
 /// A tick's label: as few digits as it needs.
 pub(super) fn tick_label(unit: Unit, value: f64) -> String {
-    let shown = unit.show(value);
-    let Some((number, rest)) = shown.split_once(' ') else { return trimmed(&shown) };
     if value == 0.0 {
         return "0".to_owned();
     }
+    let shown = unit.show(value);
+    let Some((number, rest)) = shown.split_once(' ') else { return trimmed(&shown) };
     format!("{} {rest}", trimmed(number))
 }
 
@@ -104,7 +104,7 @@ mod tests {
         let scale = Scale::linear(3.57e9, (0.0, 100.0));
         assert_eq!(scale.ticks(Unit::BytesPerS, 5), [0.0, 1e9, 2e9, 3e9]);
         let scale = Scale::linear(1500.0 * 1024.0, (0.0, 100.0));
-        assert_eq!(scale.ticks(Unit::Bytes, 4)[1], 1024.0 * 1024.0 / 1024.0 * 500.0);
+        assert_eq!(scale.ticks(Unit::Bytes, 4), [0.0, 524_288.0, 1_048_576.0]);
         let scale = Scale::logarithmic(4096.0, 1e9, (0.0, 100.0));
         assert!(scale.ticks(Unit::Bytes, 5).iter().all(|tick| (4096.0..=1e9).contains(tick)));
         assert_eq!(Scale::logarithmic(1.0, 10.0, (0.0, 1.0)).ticks(Unit::Ms, 5), [1.0, 2.0, 5.0, 10.0]);
@@ -124,6 +124,7 @@ mod tests {
         assert_eq!(tick_label(Unit::BytesPerS, 1.5e9), "1.5 GB/s");
         assert_eq!(tick_label(Unit::Ms, 100.0), "100 ms");
         assert_eq!(tick_label(Unit::Ms, 0.0), "0");
+        assert_eq!(tick_label(Unit::BytesPerS, 0.0), "0");
         assert_eq!(tick_label(Unit::Ratio, 0.5), "0.5");
     }
 }

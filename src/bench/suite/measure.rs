@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use isfc::ficon::{Layout, Simulation};
 use isfc::write_rule;
-use lgr::results::metrics::{self, BLACKOUT, PASSES, QUIESCE, RELOCATIONS, TOTAL, WIRE_RATE};
+use lgr::results::metrics::{self, BLACKOUT, PASSES, QUIESCE, RELOCATIONS, TOTAL};
 use lgr::results::{RunShape, Sample, statistics};
 use lgr_engine::driver::Cancel;
 use lgr_engine::event::Silent;
@@ -25,10 +25,13 @@ pub(super) struct Run {
 
 /// Runs a contender once. `None` when it was cancelled meanwhile.
 pub(super) fn run_once(contender: &Contender, number: u32, warm_up: bool, cancel: &Cancel) -> Option<Run> {
+    if cancel.is_requested() {
+        return None;
+    }
     let outcome = match contender.crowd {
         None => one(contender, cancel).map(|report| {
             let mut found = metrics::of_report(&report);
-            found.extend(paced_share(contender, &found));
+            found.extend(paced_share(contender, &report));
             (found, Some(RunShape::of(number, &report)))
         }),
         Some((guests, at_once)) => many(contender, guests, at_once, cancel).map(|found| (found, None)),
@@ -91,10 +94,12 @@ fn many(
     Ok(found)
 }
 
-/// What a paced link carried over what the model of its channels says, if it was paced.
-fn paced_share(contender: &Contender, found: &BTreeMap<String, f64>) -> Option<(String, f64)> {
+/// What a paced link carried in the first pass over what the model of its channels says, if it was paced. The passes
+/// after it are short, and would be measured more by their barriers than by the channels.
+fn paced_share(contender: &Contender, report: &Report) -> Option<(String, f64)> {
     let model = modelled_bytes_per_s(contender.args.pace?);
-    Some((super::PACED.to_owned(), found.get(WIRE_RATE)? / model))
+    let first = report.passes.first()?;
+    Some((super::PACED.to_owned(), first.wire_bytes as f64 * 1e3 / first.ms / model))
 }
 
 /// What the channels carry in virtual time when one side writes all the time.

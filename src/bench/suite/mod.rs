@@ -35,7 +35,7 @@ use crate::progress::{complain, print};
 use crate::signals::cancel_on_ctrl_c;
 use crate::table::Table;
 
-/// Bytes on the wire per second over what the model of the channels carries.
+/// Bytes on the wire per second in the first pass, over what the model of the channels carries.
 const PACED: &str = "of_model_ratio";
 /// Runs of each contender before those that count.
 const WARM_UP_RUNS: u32 = 1;
@@ -114,7 +114,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
     let cancel = cancel_on_ctrl_c()?;
     let mut done = Vec::new();
-    let mut show = Show::new(args.progress, total_runs(&wanted, &effort));
+    let mut show = Show::new(args.progress, total_runs(&wanted, &effort)?);
     for scenario in wanted.iter().copied() {
         let Some(result) = measure_scenario(scenario, &effort, &environment, &cancel, &mut show)? else {
             break;
@@ -159,8 +159,10 @@ fn list(chosen: &[&Scenario], effort: &Effort) -> anyhow::Result<String> {
     Ok(table.to_string())
 }
 
-fn total_runs(scenarios: &[&Scenario], effort: &Effort) -> u64 {
-    let runs = |one: &&Scenario| one.variants.len() as u64 * u64::from(effort.runs(one) + WARM_UP_RUNS);
+fn total_runs(scenarios: &[&Scenario], effort: &Effort) -> anyhow::Result<u64> {
+    let runs = |one: &&Scenario| -> anyhow::Result<u64> {
+        Ok(contenders(one, effort)?.len() as u64 * u64::from(effort.runs(one) + WARM_UP_RUNS))
+    };
     scenarios.iter().map(runs).sum()
 }
 
@@ -227,7 +229,7 @@ fn empty_result(
         command += &format!(" --scale {}", effort.scale);
     }
     let mut known = metrics::known();
-    let what = "bytes on the wire per second over what the model of the channels carries".to_owned();
+    let what = "bytes per second in the first pass over what the model of the channels carries".to_owned();
     known.insert(PACED.to_owned(), Metric { what, unit: Unit::Ratio, better: Better::Higher });
     ScenarioResult {
         schema_version: results::SCHEMA_VERSION,

@@ -30,7 +30,7 @@ pub mod user_direct;
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 22] = [
+pub const TARGETS: [(&str, Target); 23] = [
     ("address", address::run),
     ("control_message", control_message::run),
     ("ctc_adapter", ctc_adapter::run),

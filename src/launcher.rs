@@ -75,7 +75,9 @@ pub(crate) fn relocate_once(
     let Some(address) = waiting.until_listening()? else {
         bail!("the destination did not start: {}", destination.last_words());
     };
-    let mut source = Member::start(Side::Source, &source_args(words, &address, room.path()), &news)?;
+    let mut words_of_source = source_args(words, &address, room.path());
+    words_of_source.extend(flamegraph_args(args, Side::Source, room.path()));
+    let mut source = Member::start(Side::Source, &words_of_source, &news)?;
     waiting.until_ended(&mut source, &mut destination);
     let reports = waiting.reports;
     let (source_end, destination_end) = (source.wait(), destination.wait());
@@ -203,23 +205,20 @@ fn flamegraph_args(args: &RelocateArgs, side: Side, room: &Path) -> Vec<String> 
 /// The words of the relocation, sent to the member that listens at `address`.
 fn source_args(words: &[String], address: &str, room: &Path) -> Vec<String> {
     let mut words = words.to_vec();
-    for (option, takes_value) in [("--runs", true), ("--json", true), ("--medium", true), ("--volume", true)]
-    {
-        drop_option(&mut words, option, takes_value);
+    for option in ["--runs", "--json", "--medium", "--volume", "--progress", "--flamegraph"] {
+        drop_option(&mut words, option);
     }
     words.extend(["--to".to_owned(), address.to_owned(), "--volume".to_owned(), room.display().to_string()]);
-    drop_option(&mut words, "--progress", true);
     words.extend(["--progress".to_owned(), "json".to_owned(), "--supervised".to_owned()]);
-    drop_option(&mut words, "--flamegraph", true);
-    words.extend(flamegraph_args(args, Side::Source, room));
     words
 }
 
-fn drop_option(words: &mut Vec<String>, option: &str, takes_value: bool) {
+/// Takes an option out, and its value.
+fn drop_option(words: &mut Vec<String>, option: &str) {
     let joined = format!("{option}=");
     words.retain(|word| !word.starts_with(&joined));
     while let Some(at) = words.iter().position(|word| word == option) {
-        words.drain(at..(at + 1 + usize::from(takes_value)).min(words.len()));
+        words.drain(at..(at + 2).min(words.len()));
     }
 }
 

@@ -56,20 +56,32 @@ impl Names {
 
     fn of_address(&mut self, address: usize) -> &[String] {
         self.0.entry(address).or_insert_with(|| {
-            let mut found: Vec<(String, bool)> = Vec::new();
+            let (mut found, mut is_known) = (Vec::new(), false);
             backtrace::resolve(std::ptr::without_provenance_mut(address), |symbol| {
                 let Some(name) = symbol.name() else { return };
-                let name = short(&format!("{name:#}"));
-                let path = symbol.filename();
-                let is_std = path.is_some_and(|path| path.iter().any(|part| part == "library"));
-                found.push((path.map_or_else(|| name.clone(), |path| with_module(path, &name)), is_std));
+                is_known = true;
+                let (name, path) = (short(&format!("{name:#}")), symbol.filename());
+                let is_in = |folder: &str| path.is_some_and(|path| has_folder(path, folder));
+                // Rayon calls itself over and over; what it was given to do is what is looked for.
+                if !is_in("rayon") {
+                    let full = path.map_or_else(|| name.clone(), |path| with_module(path, &name));
+                    found.push((full, is_in("library")));
+                }
             });
+            if !is_known {
+                return vec!["[unknown]".to_owned()];
+            }
             // What is inlined from the standard library, iterators above all, only hides who called it.
-            let outermost = found.pop().map_or_else(|| "[unknown]".to_owned(), |(name, _)| name);
+            let outermost = found.pop().map(|(name, _)| name);
             let inlined = found.into_iter().filter(|(name, is_std)| !is_std || name.contains(THREAD_BEGINS));
-            inlined.map(|(name, _)| name).chain([outermost]).collect()
+            inlined.map(|(name, _)| name).chain(outermost).collect()
         })
     }
+}
+
+/// Is there a folder in `path` whose name begins so?
+fn has_folder(path: &Path, name: &str) -> bool {
+    path.iter().any(|part| part.to_str().is_some_and(|part| part.starts_with(name)))
 }
 
 /// A function with the module that its file is: line tables have names without paths.

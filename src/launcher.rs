@@ -19,7 +19,7 @@ use lgr_engine::report::{Report, RunsOn, Side};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::relocate::{RelocateArgs, check_memory, deliver, exit_code};
-use crate::{output, progress, summary};
+use crate::{flamegraph, output, progress, summary};
 
 /// How long the second member may go on when the first has ended.
 const SECOND_PATIENCE: Duration = Duration::from_secs(120);
@@ -75,10 +75,16 @@ pub(crate) fn relocate_once(
     let Some(address) = waiting.until_listening()? else {
         bail!("the destination did not start: {}", destination.last_words());
     };
-    let mut source = Member::start(Side::Source, &source_args(words, &address, room.path()), &news)?;
+    let mut words_of_source = source_args(words, &address, room.path());
+    words_of_source.extend(flamegraph_args(args, Side::Source, room.path()));
+    let mut source = Member::start(Side::Source, &words_of_source, &news)?;
     waiting.until_ended(&mut source, &mut destination);
     let reports = waiting.reports;
     let (source_end, destination_end) = (source.wait(), destination.wait());
+    if let Some(path) = &args.flamegraph {
+        let parts = [Side::Source, Side::Destination].map(|side| stacks_of(side, room.path()));
+        flamegraph::merge(&parts, path);
+    }
     // The source's report holds both halves, if it lived to make it.
     let best = reports.iter().find(|(side, _)| *side == Side::Source).or(reports.first());
     let Some((side, report)) = best else {
@@ -182,27 +188,37 @@ fn destination_args(args: &RelocateArgs, room: &Path) -> Vec<String> {
     for fault in &args.common.fault {
         words.extend(["--fault".to_owned(), fault.to_string()]);
     }
+    words.extend(flamegraph_args(args, Side::Destination, room));
     words
+}
+
+/// Where a member writes its stacks, for the one picture of both.
+fn stacks_of(side: Side, room: &Path) -> PathBuf {
+    room.join(format!("{}.folded", side.name()))
+}
+
+fn flamegraph_args(args: &RelocateArgs, side: Side, room: &Path) -> Vec<String> {
+    let path = args.flamegraph.as_ref().map(|_| stacks_of(side, room).display().to_string());
+    path.map_or_else(Vec::new, |path| vec!["--flamegraph".to_owned(), path])
 }
 
 /// The words of the relocation, sent to the member that listens at `address`.
 fn source_args(words: &[String], address: &str, room: &Path) -> Vec<String> {
     let mut words = words.to_vec();
-    for (option, takes_value) in [("--runs", true), ("--json", true), ("--medium", true), ("--volume", true)]
-    {
-        drop_option(&mut words, option, takes_value);
+    for option in ["--runs", "--json", "--medium", "--volume", "--progress", "--flamegraph"] {
+        drop_option(&mut words, option);
     }
     words.extend(["--to".to_owned(), address.to_owned(), "--volume".to_owned(), room.display().to_string()]);
-    drop_option(&mut words, "--progress", true);
     words.extend(["--progress".to_owned(), "json".to_owned(), "--supervised".to_owned()]);
     words
 }
 
-fn drop_option(words: &mut Vec<String>, option: &str, takes_value: bool) {
+/// Takes an option out, and its value.
+fn drop_option(words: &mut Vec<String>, option: &str) {
     let joined = format!("{option}=");
     words.retain(|word| !word.starts_with(&joined));
     while let Some(at) = words.iter().position(|word| word == option) {
-        words.drain(at..(at + 1 + usize::from(takes_value)).min(words.len()));
+        words.drain(at..(at + 2).min(words.len()));
     }
 }
 

@@ -12,6 +12,7 @@ mod diagnostics;
 mod directxa;
 mod diskmap;
 mod doctor;
+mod flamegraph;
 mod formssi;
 mod launcher;
 mod member;
@@ -21,8 +22,10 @@ mod owner;
 mod pki;
 mod progress;
 mod receive;
+mod record;
 mod refusals;
 mod relocate;
+mod replay;
 mod report;
 mod schema;
 mod security;
@@ -53,6 +56,10 @@ enum Command {
     Receive(receive::ReceiveArgs),
     /// Draw one relocation's report as a page of HTML
     Report(report::ReportArgs),
+    /// Record which pages a guest writes and when, without a relocation
+    Record(record::RecordArgs),
+    /// Ask what a relocation of a recorded guest would do, with any stop rule and link, in virtual time
+    Replay(replay::ReplayArgs),
     /// Show what this machine offers a relocation, and what is used in place of what is missing
     Doctor(doctor::Args),
     /// Measure this machine: its limits, and relocations of many kinds; compare results
@@ -95,6 +102,8 @@ fn main() -> ExitCode {
         Command::Relocate(args) => relocate::run(&args),
         Command::Receive(args) => receive::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Record(args) => record::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(command) => bench::run(&command),
         Command::Simulate(command) => simulate::run(&command),

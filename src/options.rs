@@ -9,7 +9,7 @@ use guest_mem::{ContentMix, Pattern, WorkloadOptions};
 use isfc::{Engine, LinkOptions};
 use lgr_engine::fault::Fault;
 use lgr_engine::owner::{GuestName, MemberName};
-use lgr_engine::policy::Limits;
+use lgr_engine::policy::{Limits, PolicyChoice};
 use serde::Serialize;
 
 use crate::security::SecurityArgs;
@@ -88,10 +88,15 @@ impl GuestArgs {
     }
 }
 
-/// When the move ends, whatever happens.
+/// When the guest is stopped, and when the move ends whatever happens.
 #[derive(Args, Clone, Debug, Serialize)]
 #[command(next_help_heading = "Limits")]
-pub(crate) struct LimitArgs {
+pub(crate) struct StopArgs {
+    /// Stop rule: default, default:MS, fixed-passes:N or threshold:MS (as other engines have it)
+    #[arg(long, default_value = "default", value_parser = named::<PolicyChoice>, value_name = "RULE")]
+    #[serde(serialize_with = "as_text")]
+    pub(crate) policy: PolicyChoice,
+
     /// MAXTOTAL: cancel a move that takes longer [default: no limit]
     #[arg(long, value_parser = seconds, value_name = "SECONDS")]
     pub(crate) max_total: Option<f64>,
@@ -107,13 +112,22 @@ pub(crate) struct LimitArgs {
     /// One early pass, then straight to quiesce
     #[arg(long)]
     pub(crate) immediate: bool,
+}
+
+/// Limits of a move that is really made.
+#[derive(Args, Clone, Debug, Serialize)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct LimitArgs {
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) stop: StopArgs,
 
     /// Most bytes per second on the wire, for all queues together [default: no limit]
     #[arg(long, visible_alias = "bandwidth", value_parser = parse_bytes, value_name = "SIZE")]
     pub(crate) rate_limit: Option<u64>,
 }
 
-impl LimitArgs {
+impl StopArgs {
     /// The same as the engine takes them.
     pub(crate) fn limits(&self) -> Limits {
         let given = if self.immediate { Limits::immediate() } else { Limits::default() };

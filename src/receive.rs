@@ -10,12 +10,12 @@ use isfc::{Address, Link, Listener};
 use lgr_engine::driver::{Cancel, DestinationOptions, receive};
 use lgr_engine::event::{Event, Observer};
 use lgr_engine::owner::{MemberName, OwnerVolume};
-use lgr_engine::report::{Report, RunsOn};
+use lgr_engine::report::{Report, RunsOn, Side};
 use lgr_engine::workload::WorkloadFactory;
 
 use crate::options::{MemberArgs, member_name, named, seconds};
 use crate::refusals::Refusals;
-use crate::{output, progress, signals};
+use crate::{flamegraph, output, progress, signals, trace};
 
 /// Options of `lgr receive`.
 #[derive(Args, Debug)]
@@ -36,6 +36,10 @@ pub(crate) struct ReceiveArgs {
     #[arg(long, value_parser = seconds, value_name = "SECONDS")]
     wait: Option<f64>,
 
+    /// Draw where this member spent its processor time, pass by pass, to this file: SVG, or lines if it ends in .folded
+    #[arg(long, value_name = "FILE")]
+    flamegraph: Option<std::path::PathBuf>,
+
     /// Write the report to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<std::path::PathBuf>,
@@ -48,6 +52,8 @@ pub(crate) struct ReceiveArgs {
 pub(crate) fn run(args: &ReceiveArgs) -> anyhow::Result<ExitCode> {
     signals::follow_parent(args.common.supervised)?;
     output::check_writable(args.json.as_deref())?;
+    output::check_writable(args.flamegraph.as_deref())?;
+    trace::start(None, args.flamegraph.is_some())?;
     let tls = args.common.security.protection(&args.address, args.member)?;
     let cancel = signals::cancel_on_ctrl_c()?;
     let observer = progress::observer(args.common.progress);
@@ -79,7 +85,10 @@ fn serve(
     observer.event(output::connected(&link));
     let mut factory = WorkloadFactory::new(!args.no_prefault);
     let options = DestinationOptions { member: args.member, faults: args.common.fault.clone() };
-    Ok(receive(&mut factory, &link, &volume, &options, observer, cancel))
+    let profile = flamegraph::start(args.flamegraph.as_deref(), Side::Destination)?;
+    let report = receive(&mut factory, &link, &volume, &options, observer, cancel);
+    flamegraph::finish(profile);
+    Ok(report)
 }
 
 /// 0 if the guest came and is whole.

@@ -26,7 +26,7 @@ use crate::options::{
     GuestArgs, LimitArgs, MemberArgs, ProgressArg, as_text, as_text_if_given, member_name, named, seconds,
 };
 use crate::progress::complain;
-use crate::{launcher, output, progress, signals, trace};
+use crate::{flamegraph, launcher, output, progress, signals, trace};
 
 /// Options of `lgr relocate`.
 #[derive(Args, Clone, Debug, Serialize)]
@@ -97,6 +97,11 @@ pub(crate) struct RelocateArgs {
     #[serde(skip)]
     pub(crate) trace: Option<PathBuf>,
 
+    /// Draw where both members spent their processor time, pass by pass, to this file: SVG, or lines if it ends in .folded
+    #[arg(long, conflicts_with = "runs", value_name = "FILE")]
+    #[serde(skip)]
+    pub(crate) flamegraph: Option<PathBuf>,
+
     /// Write the report to this file, as JSON (an array with --runs)
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
@@ -121,6 +126,7 @@ pub(crate) fn run(args: &RelocateArgs) -> anyhow::Result<ExitCode> {
     // Refused before anything starts.
     args.guest.workload().check(args.guest.memory)?;
     output::check_writable(args.json.as_deref())?;
+    output::check_writable(args.flamegraph.as_deref())?;
     if args.to.is_none() && args.common.volume.volume.is_some() {
         complain(
             "error: --volume needs --to: without it both members are started here, with a volume of their own",
@@ -137,7 +143,7 @@ pub(crate) fn run(args: &RelocateArgs) -> anyhow::Result<ExitCode> {
         return launcher::run(args, &cancel, &*observer);
     };
     let tls = args.common.security.protection(address, args.member)?;
-    trace::start(args.trace.as_deref())?;
+    trace::start(args.trace.as_deref(), args.flamegraph.is_some())?;
     let report = move_to(address, tls.as_ref(), args, &cancel, &*observer)?;
     deliver(&report, args, &*observer)?;
     Ok(exit_code(&report))
@@ -191,7 +197,9 @@ fn move_to(
     observer.event(Event::Running { side: Side::Source });
     run_before(Duration::from_secs_f64(args.run_before), cancel);
     let options = source_options(args);
+    let profile = flamegraph::start(args.flamegraph.as_deref(), Side::Source)?;
     let mut report = relocate(&mut guest, &link, &volume, &record, options, observer, cancel);
+    flamegraph::finish(profile);
     report.options = options_given(args).context("options as JSON")?;
     Ok(report)
 }
@@ -250,7 +258,8 @@ fn run_before(time: Duration, cancel: &Cancel) {
 fn source_options(args: &RelocateArgs) -> SourceOptions {
     let rate = args.limits.rate_limit.and_then(std::num::NonZeroU64::new);
     SourceOptions {
-        limits: args.limits.limits(),
+        limits: args.limits.stop.limits(),
+        policy: args.limits.stop.policy.build(),
         rate_limit: rate.map_or_else(RateLimit::unlimited, RateLimit::new),
         hash_live: args.hash_live,
         compress: args.compress,

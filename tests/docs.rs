@@ -85,6 +85,26 @@ fn systemd_takes_the_unit_of_a_member() {
 }
 
 #[test]
+fn each_researcher_example_is_short_enough_to_read() {
+    for path in ["examples/own_guest.rs", "examples/own_policy.rs"] {
+        let lines = document(path).lines().count();
+        assert!(lines < 100, "{path} has {lines} lines");
+        assert!(document("README.md").contains(path), "the README does not show {path}");
+    }
+}
+
+#[test]
+fn every_stop_rule_in_the_documents_is_one() {
+    let text = document("docs/trace.md") + &document("README.md");
+    let rules: Vec<&str> =
+        text.split("--policy ").skip(1).filter_map(|rest| rest.split_whitespace().next()).collect();
+    assert!(rules.len() >= 3, "{rules:?}");
+    for rule in rules.into_iter().filter(|rule| rule.starts_with(|letter: char| letter.is_lowercase())) {
+        rule.parse::<lgr_engine::policy::PolicyChoice>().unwrap();
+    }
+}
+
+#[test]
 fn every_relative_link_leads_to_a_file() {
     let documents = [
         "README.md",
@@ -99,6 +119,8 @@ fn every_relative_link_leads_to_a_file() {
         "docs/configuration.md",
         "docs/running.md",
         "docs/volumes.md",
+        "docs/trace.md",
+        "docs/profiling.md",
     ];
     for path in documents {
         let folder = PathBuf::from(path);

@@ -276,7 +276,8 @@ fn a_move_that_is_cancelled_over_tls_leaves_one_guest() {
     let dir = dir.display();
     let (destination, address) = receive(&trial, &format!("--tls {dir}/MEMBERB"));
     let words = format!("--volume {} --progress json {SMALL}", trial.volume().display());
-    let words = format!("relocate --to {address} {words} --rate-limit 4M --compress never --tls {dir}/MEMBERA");
+    let words =
+        format!("relocate --to {address} {words} --rate-limit 4M --compress never --tls {dir}/MEMBERA");
     let mut pair = Pair { source: trial.start(&words), destination };
     pair.source.in_first_pass();
     pair.source.signal(Signal::INT);

@@ -3,9 +3,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use guest_mem::{
-    ContentMix, ManifestBatch, PAGE_SIZE, Run, Storage, StorageOptions, WorkloadGuest, WorkloadOptions,
+    ContentMix, ManifestBatch, PAGE_SIZE, PageCount, Run, Runs, Storage, StorageOptions, WorkloadGuest,
+    WorkloadOptions,
 };
 use isfc::ctc::{Adapter, Effect, Identity, Request, Role};
 use isfc::frame::{Extent, ExtentClass, FLAG_DIGEST, FrameKind, Header, IDX_LEN_BYTES};
@@ -14,6 +16,7 @@ use lgr_engine::codec::packer::Packer;
 use lgr_engine::message::{self, Message, PassEnd, PassTotals};
 use lgr_engine::owner::{GuestName, MemberName, OwnerVolume};
 use lgr_engine::report::{FinishCode, PassKind};
+use lgr_engine::trace::{Header as TraceHeader, Sample, Trace};
 use ssi::dasd::{Geometry, TRACK_LEN_BYTES, Volume};
 use ssi::directory::{HashCost, Object, UserDirect};
 use ssi::member::{self, MemberState, Mode, Record, Transition};
@@ -30,6 +33,7 @@ fn main() {
     write("owner_record", vec![owner_record()]);
     write("manifest_batch", vec![manifest_batch()]);
     write("guest_state", vec![guest_state()]);
+    write("dirty_trace", dirty_traces());
     let extents = [extent(0x1000, 0x2000, ExtentClass::Raw), extent(0x3000, 0x1000, ExtentClass::Zero)];
     write(
         "extents",
@@ -181,6 +185,26 @@ fn owner_record() -> Vec<u8> {
     let guest = GuestName::new("LINUX1").unwrap();
     volume.create(guest, MemberName::new("MEMBERA").unwrap()).unwrap();
     fs::read(volume.path(guest)).unwrap()
+}
+
+fn dirty_traces() -> Vec<Vec<u8>> {
+    let header = TraceHeader::new(PageCount(64), Duration::from_millis(10));
+    let sample = |n: u64, written: &[Run]| Sample {
+        at: Duration::from_millis(10 * n),
+        written: written.iter().copied().collect(),
+    };
+    let samples =
+        vec![sample(1, &[Run::new(3, 2), Run::new(9, 1)]), sample(2, &[]), sample(3, &[Run::new(63, 1)])];
+    let all = [
+        Trace::new(header.clone(), Runs::new(), vec![]),
+        Trace::new(header, Runs::from_run(Run::new(0, 32)), samples),
+    ];
+    let bytes = |trace: &Trace| {
+        let mut bytes = Vec::new();
+        trace.write(&mut bytes).unwrap();
+        bytes
+    };
+    all.iter().map(|trace| bytes(trace.as_ref().unwrap())).collect()
 }
 
 fn guest_state() -> Vec<u8> {

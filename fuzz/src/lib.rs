@@ -9,6 +9,7 @@ pub mod ctc_channel;
 pub mod ctc_frame;
 pub mod dasd_volume;
 pub mod device_stream;
+pub mod dirty_trace;
 pub mod extents;
 pub mod frame_header;
 pub mod guest_state;
@@ -29,7 +30,7 @@ pub mod user_direct;
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 22] = [
+pub const TARGETS: [(&str, Target); 23] = [
     ("address", address::run),
     ("control_message", control_message::run),
     ("ctc_adapter", ctc_adapter::run),
@@ -37,6 +38,7 @@ pub const TARGETS: [(&str, Target); 22] = [
     ("ctc_frame", ctc_frame::run),
     ("dasd_volume", dasd_volume::run),
     ("device_stream", device_stream::run),
+    ("dirty_trace", dirty_trace::run),
     ("extents", extents::run),
     ("frame_header", frame_header::run),
     ("guest_state", guest_state::run),

@@ -24,6 +24,31 @@
 //! The names are those of z/VM's Inter-System Facility for Communications. [`write_rule`] is its rule for who writes
 //! where, [`ficon`] the timing of the channels it runs on, and [`ctc`] the adapter at each end of a device, as the
 //! hardware has it. What a device sends is one [`ctc::WriteProgram`] per start-subchannel, executed on its ring.
+//!
+//! Two members, here in one process, and a message over a link of four devices:
+//!
+//! ```
+//! use std::time::Duration;
+//! use isfc::{Link, LinkEvent, LinkOptions, Listener, SocketId};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let patience = Duration::from_secs(10);
+//! let listener = Listener::bind(&"tcp:127.0.0.1:0".parse()?)?;
+//! let address = listener.address().clone();
+//! let caller = std::thread::spawn(move || isfc::connect(&address, 4, &[]));
+//! let there = Link::start(listener.accept(Some(patience), &|| false, &|_| ())?, LinkOptions::default())?;
+//! let here = Link::start(caller.join().expect("the caller does not panic")?, LinkOptions::default())?;
+//!
+//! // Sockets 0 to 15 go before everything else, 16 to 31 before transfers, the rest when nothing else waits.
+//! let socket = SocketId::new(3).expect("one of 64");
+//! here.send(socket, b"LOGON LINUX1")?;
+//! match there.recv(patience)? {
+//!     LinkEvent::Message(from, body) => assert_eq!((from, &body[..]), (socket, &b"LOGON LINUX1"[..])),
+//!     other => panic!("{other:?}"),
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod address;
 pub mod copy;

@@ -95,7 +95,11 @@ impl Keeper {
                 } else if *at <= Instant::now() {
                     let back = dialer.call_again(&Offer { device, ..offer });
                     match back {
-                        Ok(carrier) => self.take(device, carrier),
+                        Ok(carrier) => {
+                            self.take(device, carrier);
+                            // If it goes down again before anybody looks, that is a new time, with a wait of its own.
+                            was_down[usize::from(device)] = false;
+                        }
                         Err(_) => {
                             *wait = (*wait * 2).min(WAIT_MAX);
                             *at = Instant::now() + *wait;

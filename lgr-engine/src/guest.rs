@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use guest_mem::{DirtyTracker, Storage};
+use guest_mem::{
+    DirtyTracker, MemoryAvailable, MemoryNeed, Storage, StorageError, StorageOptions, TrackerError,
+    check_fits,
+};
 
 use crate::message::Offer;
 use crate::report::{Ticks, Verification};
@@ -19,6 +22,18 @@ impl GuestError {
     /// From anything that can say what is wrong.
     pub fn new(error: impl std::fmt::Display) -> Self {
         Self(error.to_string())
+    }
+}
+
+impl From<StorageError> for GuestError {
+    fn from(error: StorageError) -> Self {
+        Self::new(error)
+    }
+}
+
+impl From<TrackerError> for GuestError {
+    fn from(error: TrackerError) -> Self {
+        Self::new(error)
     }
 }
 
@@ -140,4 +155,42 @@ pub trait GuestFactory {
         offer: &Offer,
         progress: &(dyn Fn(u64, u64) + Sync),
     ) -> Result<Box<dyn Guest>, GuestError>;
+}
+
+/// The simplest factory: makes storage as large as the source's, and has a function put a skeleton into it.
+///
+/// ```
+/// use std::sync::Arc;
+/// use guest_mem::Storage;
+/// use lgr_engine::guest::{Guest, GuestError, GuestFactory, InNewStorage};
+///
+/// fn factory_of<G: Guest + 'static>(skeleton: fn(Arc<Storage>) -> Result<G, GuestError>) -> impl GuestFactory {
+///     InNewStorage(skeleton)
+/// }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct InNewStorage<F>(
+    /// Makes the skeleton of a guest in this storage, which is all zero.
+    pub F,
+);
+
+impl<F, G> GuestFactory for InNewStorage<F>
+where
+    F: FnMut(Arc<Storage>) -> Result<G, GuestError>,
+    G: Guest + 'static,
+{
+    fn skeleton(
+        &mut self,
+        offer: &Offer,
+        _progress: &(dyn Fn(u64, u64) + Sync),
+    ) -> Result<Box<dyn Guest>, GuestError> {
+        let need = MemoryNeed {
+            source_touched_bytes: 0,
+            destination_touched_bytes: offer.touched_len_bytes,
+            overhead_bytes: crate::workload::OVERHEAD_BYTES,
+        };
+        check_fits(&need, &MemoryAvailable::read()?)?;
+        let storage = Storage::create(&StorageOptions::small(offer.storage_len_bytes))?;
+        Ok(Box::new((self.0)(Arc::new(storage))?))
+    }
 }

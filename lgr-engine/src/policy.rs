@@ -12,18 +12,27 @@
 //! report. z/VM's own rule is not published; its operands MAXTOTAL, MAXQUIESCE and IMMEDIATE are
 //! kept with their meaning and defaults (CP Commands and Utilities Reference, VMRELOCATE), and the rest is
 //! our choice, written down at [`DefaultPolicy`].
+//!
+//! [`FixedPasses`] and [`Threshold`] are other rules to compare it with; [`PolicyChoice`] gives each a name for the
+//! command line. [`crate::replay`] tries any rule on a recorded guest.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod choice;
 mod default_policy;
+mod fixed_passes;
 mod reason;
 #[cfg(test)]
 mod tests;
+mod threshold;
 
+pub use choice::{PolicyChoice, UnknownPolicy};
 pub use default_policy::DefaultPolicy;
+pub use fixed_passes::FixedPasses;
 pub use reason::Reason;
+pub use threshold::Threshold;
 
 /// z/VM's MAXQUIESCE when neither it nor IMMEDIATE is given.
 pub const MAX_QUIESCE_DEFAULT: Duration = Duration::from_secs(10);
@@ -174,29 +183,6 @@ pub trait PassPolicy: Send {
     /// function. A rule that wants to keep the operator's limits ends with
     /// [`PassHistory::quiesce_or_give_up`].
     fn judge(&self, history: &PassHistory) -> Verdict;
-}
-
-/// Quiesce after a fixed number of passes, converged or not: the smallest policy, for experiments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FixedPasses(
-    /// Passes over the running guest; zero is read as 1.
-    pub u32,
-);
-
-impl PassPolicy for FixedPasses {
-    fn name(&self) -> &'static str {
-        "fixed-passes"
-    }
-
-    fn judge(&self, history: &PassHistory) -> Verdict {
-        let wanted = self.0.min(history.limits.max_passes).max(1) as usize;
-        if history.passes.len() < wanted {
-            return Verdict::AnotherPass;
-        }
-        let predicted_ms = history.predicted_quiesce_ms(1.0);
-        let reason = Reason::PassLimit { passes: history.passes.len() as u32, predicted_ms };
-        history.quiesce_or_give_up(predicted_ms, reason)
-    }
 }
 
 /// A duration in milliseconds, the unit of predictions and reports.

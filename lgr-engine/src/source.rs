@@ -18,6 +18,8 @@
 
 use std::time::Duration;
 
+use guest_mem::PAGE_SIZE;
+
 use crate::message::{Message, PassEnd, PassTotals};
 use crate::owner::MemberName;
 use crate::policy::{Limits, PassHistory, PassPolicy, PassSummary, Reason, Verdict};
@@ -27,6 +29,8 @@ use crate::report::{Finish, FinishCode, PassKind, QuiesceParts, RunsOn};
 pub const REPEATS_MAX: u32 = 3;
 /// Least time kept in hand for withdrawing before MAXQUIESCE runs out.
 const WITHDRAW_RESERVE_MIN: Duration = Duration::from_millis(2);
+/// Passes shorter than this tell no dirty rate.
+const RATE_PAGES_MIN: u64 = 256;
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -145,6 +149,16 @@ pub struct PassDone {
     pub dirty_pages_after: u64,
     /// It had to be sent again.
     pub repeated: bool,
+}
+
+impl PassDone {
+    /// How fast the guest changed memory until the pages changed since were found, in bytes per second; `None` for a pass
+    /// too short to tell.
+    pub fn dirty_rate_bytes_per_s(&self) -> Option<u64> {
+        let seconds = self.window.as_secs_f64();
+        let rate = (self.dirty_pages_after * PAGE_SIZE as u64) as f64 / seconds.max(1e-9);
+        (self.pages >= RATE_PAGES_MIN && seconds > 0.0).then_some(rate as u64)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -60,7 +60,8 @@ pub(crate) fn of_lgr(report: &Report, load: &Load) -> BTreeMap<String, f64> {
     let prepare_ms = if load.prefaulted { 0.0 } else { report.prepare_ms.unwrap_or(f64::NAN) };
     let own = [
         (MOVE, report.total_ms.map(|total_ms| total_ms + prepare_ms)),
-        (DIRTIED, report.achieved_write_bytes_per_s.map(|rate| rate as f64)),
+        // The report's own rates are over the whole move, in part of which the guest stands; its share is not.
+        (DIRTIED, figures.get(ACHIEVED).map(|share| share * load.dirty_bytes_per_s)),
         (ENDED, Some(f64::from(u8::from(report.runs_on != RunsOn::Unknown)))),
     ];
     figures.extend(own.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));

@@ -119,7 +119,8 @@ impl Load {
         add("--touched", self.touched_bytes.to_string());
         add("--content", content.to_owned());
         if self.dirty_bytes_per_s > 0.0 {
-            add("--workload", "uniform".to_owned());
+            // A few bytes of a page at random, which is what QEMU's guest writes.
+            add("--workload", "small".to_owned());
             add("--dirty-rate", format!("{:.0}", self.dirty_bytes_per_s));
             add("--working-set", self.working_set_bytes.to_string());
         } else {

@@ -16,12 +16,14 @@ mod scan;
 mod software;
 mod uffd;
 mod uffd_sys;
+mod writer;
 
 pub use pick::{PickedTracker, TrackerChoice, pick_tracker, probe};
 pub use scan::ScanMode;
 pub(crate) use scan::present_runs;
 pub use software::{SoftwareBitmap, SoftwareTracker};
 pub use uffd::UffdTracker;
+pub use writer::TrackedWriter;
 
 use crate::page::PageCount;
 use crate::runs::Runs;

@@ -93,6 +93,14 @@ struct Run<'a> {
     awaited_epoch: u32,
     /// Set anew when the destination is ready: making memory ready is not moving it.
     usage: UsageMark,
+    /// The stage of the move, closed when it is over, for whoever follows the spans. Of a pass only its end is told to this
+    /// side: the next begins where one ends.
+    stage: tracing::Span,
+}
+
+/// A pass whose kind its end will tell.
+fn pass_span(number: u32) -> tracing::Span {
+    tracing::info_span!(target: "lgr", "pass", number, kind = tracing::field::Empty)
 }
 
 impl<'a> Run<'a> {
@@ -115,6 +123,7 @@ impl<'a> Run<'a> {
             arrivals: None,
             awaited_epoch: 0,
             usage: UsageMark::now(),
+            stage: tracing::Span::none(),
         }
     }
 
@@ -175,7 +184,9 @@ impl<'a> Run<'a> {
             Effect::Send(message) => self.send(&message),
             Effect::Prepare(offer) => {
                 self.strike(Step::Offer);
+                self.stage = tracing::info_span!(target: "lgr", "prepare");
                 let prepared = self.prepare(&offer);
+                self.stage = pass_span(1);
                 self.usage = UsageMark::now();
                 self.strike(Step::Accepted);
                 Some(prepared.map_or_else(Input::NotPrepared, |()| Input::Prepared))
@@ -195,12 +206,17 @@ impl<'a> Run<'a> {
                     |()| Input::StateLoaded,
                 ))
             }
-            Effect::TakeOwnership { expected_epoch } => Some(self.take_ownership(expected_epoch)),
+            Effect::TakeOwnership { expected_epoch } => {
+                self.name_pass();
+                self.stage = tracing::info_span!(target: "lgr", "commit");
+                Some(self.take_ownership(expected_epoch))
+            }
             Effect::Resume => {
                 let started = Instant::now();
                 let guest = self.guest.as_mut()?;
                 guest.enter_phase(Phase::After);
                 let resumed = guest.resume();
+                self.stage = tracing::Span::none();
                 self.observer.event(Event::Running { side: Side::Destination });
                 self.strike(Step::Resumed);
                 let resume_ns = started.elapsed().as_nanos() as u64;
@@ -219,13 +235,22 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn send(&self, message: &Message) -> Option<Input> {
+    fn send(&mut self, message: &Message) -> Option<Input> {
         if let Message::PassOk(..) = message {
             self.strike_pass();
+            self.name_pass();
+            let number = self.core.last_pass().map_or(0, |end| end.pass + 1);
+            self.stage = pass_span(number);
         }
         match self.link.send(message.socket(), &message.encode()) {
             Ok(()) | Err(isfc::LinkError::Down(_)) => None,
             Err(error) => Some(Input::Failed(error.to_string())),
+        }
+    }
+
+    fn name_pass(&self) {
+        if let Some(end) = self.core.last_pass() {
+            self.stage.record("kind", end.kind.name());
         }
     }
 

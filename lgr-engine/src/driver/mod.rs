@@ -5,6 +5,7 @@
 
 mod destination;
 mod halves;
+mod in_process;
 mod packing;
 mod source;
 mod verify;
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub use destination::{DestinationOptions, receive};
+pub use in_process::{InProcessError, relocate_in_process};
 pub use source::{SourceOptions, relocate};
 
 use crate::owner::{CasOutcome, GuestName, MemberName, OwnerRecord, OwnerVolume};

@@ -122,6 +122,13 @@ struct Current {
     _span: tracing::Span,
 }
 
+/// A stage of the move outside the passes, for whoever follows the spans: `--trace` and `--flamegraph` of the command do.
+macro_rules! stage {
+    ($name:literal) => {
+        tracing::info_span!(target: "lgr", $name)
+    };
+}
+
 struct Run<'a> {
     guest: &'a mut dyn Guest,
     link: &'a Link,
@@ -145,6 +152,8 @@ struct Run<'a> {
     touched_bytes: u64,
     destination: MemberName,
     last_progress: Instant,
+    /// From the offer to the first pass.
+    preparing: Option<tracing::Span>,
 }
 
 impl<'a> Run<'a> {
@@ -201,6 +210,7 @@ impl<'a> Run<'a> {
             touched_bytes: touched.bytes(),
             destination: options.member,
             last_progress: now,
+            preparing: Some(stage!("prepare")),
         }
     }
 
@@ -311,6 +321,7 @@ impl<'a> Run<'a> {
             }
             Effect::Harvest => self.harvest(),
             Effect::Quiesce => {
+                let _stage = stage!("stop");
                 let stopped = self.guest.quiesce();
                 self.observer.event(Event::Quiesced);
                 self.strike(Step::Quiesce);
@@ -399,6 +410,7 @@ impl<'a> Run<'a> {
     }
 
     fn start_pass(&mut self, number: u32, kind: PassKind, epoch: u32, pass: Pass) {
+        self.preparing = None;
         let pass = Arc::new(pass);
         let pages = pass.totals().pages;
         let began = Instant::now();
@@ -422,6 +434,7 @@ impl<'a> Run<'a> {
         if self.current.as_ref().is_some_and(|current| current.kind != PassKind::Penultimate) {
             self.finish_pass();
         }
+        let _stage = stage!("harvest");
         let mut found = Runs::new();
         if let Err(error) = self.guest.tracker().harvest(&mut found) {
             return Some(Input::Failed(format!("changed pages cannot be collected: {error}")));

@@ -202,6 +202,22 @@ fn fixed_passes_counts_and_keeps_the_limits() {
 }
 
 #[test]
+fn a_threshold_looks_at_the_rest_alone_and_gives_up_at_the_pass_limit() {
+    // 50 000 pages take 204.8 ms at 1 GB/s; the stop cost of 1 ms is not in the sum.
+    let limit = |us: u64| Threshold { limit: Duration::from_micros(us) };
+    let mut history = history(&[100_000, 50_000]);
+    assert_eq!(limit(204_799).judge(&history), Verdict::AnotherPass);
+    let Verdict::Quiesce(Reason::Converged { predicted_ms, .. }) = limit(204_800).judge(&history) else {
+        panic!("below the threshold")
+    };
+    assert!((predicted_ms - 205.8).abs() < 1e-9, "{predicted_ms}");
+    history.limits.max_quiesce = Some(ms(100));
+    assert!(matches!(limit(204_800).judge(&history), Verdict::GiveUp(Reason::CannotMeetMaxQuiesce { .. })));
+    history.limits.max_passes = 2;
+    assert!(matches!(limit(1).judge(&history), Verdict::GiveUp(Reason::Other { .. })));
+}
+
+#[test]
 fn histories_and_verdicts_are_data() {
     let history = history(&[100_000, 500]);
     let text = serde_json::to_string(&(&history, judge(&history), DefaultPolicy::default())).unwrap();
@@ -264,7 +280,8 @@ proptest! {
     #[test]
     fn no_pass_past_the_pass_limit(history in any_history()) {
         let done = history.passes.len() >= history.limits.max_passes.max(1) as usize;
-        for verdict in [judge(&history), FixedPasses(10).judge(&history)] {
+        let threshold = Threshold::default().judge(&history);
+        for verdict in [judge(&history), FixedPasses(10).judge(&history), threshold] {
             prop_assert!(!(done && verdict == Verdict::AnotherPass), "{:?}", verdict);
         }
     }
@@ -272,7 +289,8 @@ proptest! {
     #[test]
     fn never_stopped_when_predicted_to_exceed_max_quiesce_or_max_total(history in any_history()) {
         let predicted_ms = history.predicted_quiesce_ms(1.0);
-        for verdict in [judge(&history), FixedPasses(3).judge(&history)] {
+        let threshold = Threshold::default().judge(&history);
+        for verdict in [judge(&history), FixedPasses(3).judge(&history), threshold] {
             if matches!(verdict, Verdict::Quiesce(_)) {
                 prop_assert!(history.max_quiesce_ms().is_none_or(|limit_ms| predicted_ms <= limit_ms));
                 let end_ms = to_ms(history.elapsed) + predicted_ms;

@@ -352,6 +352,8 @@ pub enum EngineKind {
     IoUring,
     /// A thread for each queue, with blocking calls.
     Blocking,
+    /// There were no queues: a replay of a trace in virtual time.
+    Modelled,
 }
 
 /// Something used in place of something better that is missing.

@@ -52,6 +52,7 @@ fn head(lines: &mut Lines, report: &Report) {
     let engine = match report.engine {
         EngineKind::IoUring => "io_uring",
         EngineKind::Blocking => "blocking I/O",
+        EngineKind::Modelled => "virtual time",
     };
     lines.add("guest", format!("{}: {} -> {}", report.guest, report.source, report.destination));
     let touched = report.bytes_touched.map(|bytes| format!(", {} touched", size(bytes))).unwrap_or_default();

@@ -8,9 +8,6 @@ use crate::codec::Compress;
 use crate::report::{CodecReport, Fallback, LimitsGiven, PassReport, Report, Side};
 use crate::source::{Outcome, PassDone};
 
-/// Passes shorter than this tell no dirty rate.
-const RATE_PAGES_MIN: u64 = 256;
-
 impl Run<'_> {
     pub(super) fn report(&mut self, outcome: &Outcome, policy: &str, rate_limit: Option<u64>) -> Report {
         let record = self.record;
@@ -60,9 +57,6 @@ impl Run<'_> {
     fn pass_report(&self, done: &PassDone) -> PassReport {
         let sent = self.passes.iter().find(|sent| sent.epoch == done.epoch);
         let first = self.passes.first().map(|sent| sent.began);
-        let seconds = done.window.as_secs_f64();
-        let rate = (done.dirty_pages_after * PAGE_SIZE as u64) as f64 / seconds.max(1e-9);
-        let tells_rate = done.pages >= RATE_PAGES_MIN && seconds > 0.0;
         PassReport {
             number: done.number,
             kind: done.kind,
@@ -72,7 +66,7 @@ impl Run<'_> {
             wire_bytes: sent.map_or(0, |sent| sent.pass.wire_bytes()),
             ms: ms(done.duration),
             dirty_pages_after: done.dirty_pages_after,
-            dirty_rate_bytes_per_s: tells_rate.then_some(rate as u64),
+            dirty_rate_bytes_per_s: done.dirty_rate_bytes_per_s(),
             repeated: done.repeated,
             began_ms: sent.zip(first).map(|(sent, first)| ms(sent.began - first)),
         }

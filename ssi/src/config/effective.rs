@@ -50,7 +50,7 @@ pub struct Effective {
     pub user_volumes_included: Vec<Pattern>,
     /// But not volumes like these.
     pub user_volumes_excluded: Vec<Pattern>,
-    /// Device numbers of volumes, see [`SystemConfig::volume_devices`].
+    /// Device numbers of volumes.
     pub volume_devices: BTreeMap<VolumeLabel, DeviceNumber>,
     /// Logical links, by partner.
     pub links: Vec<Link>,

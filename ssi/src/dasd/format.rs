@@ -39,7 +39,7 @@ pub fn format(path: &Path, geometry: Geometry, label: &Label) -> Result<Volume, 
 /// The same, but a file that is there is replaced; it stays as it is if the new one cannot be made.
 ///
 /// # Errors
-/// As for [`format`].
+/// As for [`format()`].
 pub fn reformat(path: &Path, geometry: Geometry, label: &Label) -> Result<Volume, DasdError> {
     let bad = |reason: String| DasdError::Format { path: path.to_owned(), reason };
     label.allocation.check(geometry.cylinders).map_err(|error| bad(error.to_string()))?;
@@ -117,7 +117,7 @@ pub fn label(volume: &Volume) -> Result<Label, DasdError> {
 /// Writes label, allocation and owner anew, in one channel program; nothing else on the volume changes.
 ///
 /// # Errors
-/// As for [`format`]; a volume that has no label, or no allocation record, has to be formatted.
+/// As for [`format()`]; a volume that has no label, or no allocation record, has to be formatted.
 pub fn relabel(volume: &Volume, new: &Label) -> Result<(), DasdError> {
     let bad = |reason: String| DasdError::Format { path: volume.path().to_owned(), reason };
     label(volume)?;

@@ -11,6 +11,7 @@
 //! ```
 
 mod core;
+mod device_state;
 mod segments;
 mod shared;
 
@@ -24,10 +25,11 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 pub use self::core::{
     Core, CoreError, Effect, Outgoing, Priority, SOCKETS_MAX, SocketId, UNACKED_BYTES_MAX, UNACKED_MAX,
 };
+pub(crate) use self::device_state::DeviceState;
 pub use self::segments::{
     Arrival, CREDIT_MAX, Content, PATIENCE, RxSegments, SegmentAck, Settled, TxSegments,
 };
-pub(crate) use self::shared::{DeviceState, Setup, Shared};
+pub(crate) use self::shared::{Setup, Shared};
 use crate::counters::DeviceCounters;
 use crate::device::{blocking, uring};
 use crate::hello::DEVICES_MAX;

@@ -1,19 +1,19 @@
 //! What the threads of a link share: the core, the queues, each device's line, regions, source and sink.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::Sender;
 use crossbeam::queue::SegQueue;
-use hdrhistogram::Histogram;
 use socket2::Socket;
 
 use super::core::{Core, Effect, Outgoing, Priority, SocketId};
+use super::device_state::DeviceState;
 use super::segments::{Arrival, CREDIT_MAX, Content, RxSegments, SegmentAck, TxSegments};
 use super::{DownReason, LinkEvent, LinkOptions};
 use crate::counters::{Counters, LatencyPercentiles, add};
-use crate::device::{Complete, Incoming, Placement, Waker};
+use crate::device::{Complete, Incoming, Placement};
 use crate::frame::FrameKind;
 use crate::region::{Region, RemoteRegion};
 use crate::timeline::{DeviceSample, Sample};
@@ -26,105 +26,6 @@ const UNTAKEN_MAX: usize = 4096;
 const UNTAKEN_BYTES_MAX: usize = 64 << 20;
 /// Damaged payloads after which a device is taken down: its medium is not worth trusting.
 const DAMAGED_MAX: u32 = 64;
-
-/// The segments of a device in both directions.
-#[derive(Debug)]
-struct Line {
-    tx: TxSegments,
-    rx: RxSegments,
-    latency_us: Histogram<u64>,
-}
-
-impl Line {
-    fn new() -> Self {
-        let latency_us = Histogram::new_with_bounds(1, 60_000_000, 2).expect("these bounds are valid");
-        Self { tx: TxSegments::default(), rx: RxSegments::default(), latency_us }
-    }
-}
-
-/// One device, as all threads see it. It may go down and come back with another socket.
-#[derive(Debug)]
-pub(crate) struct DeviceState {
-    pub(crate) waker: Waker,
-    pub(crate) socket: Mutex<Arc<Socket>>,
-    counters: Counters,
-    line: Mutex<Line>,
-    idle: AtomicBool,
-    closed: AtomicBool,
-    /// Pages are coming in.
-    receiving: AtomicBool,
-    /// It is being taken out of the link.
-    leaving: AtomicBool,
-    /// How many of its threads carry pages, or did a moment ago.
-    carrying: AtomicU8,
-    /// The peer is to be told this side's name.
-    introduce: AtomicBool,
-    /// The peer is to hear which segments are here.
-    ack_due: AtomicBool,
-    damaged: AtomicU32,
-    hold_ms: AtomicU64,
-    reason: Mutex<Option<DownReason>>,
-    ended: Mutex<bool>,
-    ended_signal: Condvar,
-}
-
-impl DeviceState {
-    pub(crate) fn new(socket: Socket) -> std::io::Result<Self> {
-        Ok(Self {
-            waker: Waker::new()?,
-            socket: Mutex::new(Arc::new(socket)),
-            counters: Counters::default(),
-            line: Mutex::new(Line::new()),
-            idle: AtomicBool::new(false),
-            closed: AtomicBool::new(false),
-            receiving: AtomicBool::new(false),
-            leaving: AtomicBool::new(false),
-            carrying: AtomicU8::new(0),
-            introduce: AtomicBool::new(true),
-            ack_due: AtomicBool::new(false),
-            damaged: AtomicU32::new(0),
-            hold_ms: AtomicU64::new(0),
-            reason: Mutex::new(None),
-            ended: Mutex::new(false),
-            ended_signal: Condvar::new(),
-        })
-    }
-
-    pub(crate) fn socket(&self) -> Arc<Socket> {
-        self.socket.lock().expect("no thread panics while it holds a socket").clone()
-    }
-
-    /// Ends both directions at once, as a pulled cable would.
-    pub(crate) fn cut(&self) {
-        let _ = self.socket().shutdown(std::net::Shutdown::Both);
-    }
-
-    pub(crate) fn hold(&self, hold: Duration) {
-        self.hold_ms.store(hold.as_millis() as u64, Ordering::Relaxed);
-    }
-
-    /// Waits until the device's thread is about to end.
-    pub(crate) fn wait_ended(&self) {
-        let mut ended = self.ended.lock().expect("no thread panics while it holds this");
-        while !*ended {
-            ended = self.ended_signal.wait(ended).expect("no thread panics while it holds this");
-        }
-    }
-
-    /// The same, but no longer than `patience`.
-    pub(crate) fn wait_ended_for(&self, patience: Duration) {
-        let ended = self.ended.lock().expect("no thread panics while it holds this");
-        let _ = self.ended_signal.wait_timeout_while(ended, patience, |ended| !*ended);
-    }
-
-    pub(crate) fn has_ended(&self) -> bool {
-        *self.ended.lock().expect("no thread panics while it holds this")
-    }
-
-    fn line(&self) -> MutexGuard<'_, Line> {
-        self.line.lock().expect("no thread panics while it holds a line")
-    }
-}
 
 /// Everything the devices' threads share.
 pub(crate) struct Shared {

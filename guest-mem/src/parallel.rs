@@ -16,7 +16,8 @@ pub(crate) fn processors() -> usize {
     thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
-fn pool(threads: usize, count: usize, name: &str) -> Option<ThreadPool> {
+/// So many threads, at most one for each of `count` pieces; `None` where none can be had.
+pub(crate) fn pool(threads: usize, count: usize, name: &str) -> Option<ThreadPool> {
     let threads = threads.clamp(1, THREADS_MAX).min(count.max(1));
     let name = name.to_owned();
     ThreadPoolBuilder::new()

@@ -49,7 +49,10 @@ pub enum Input {
     /// The guest stands still.
     Stopped,
     /// Its state has been saved and handed to the link.
-    StateSent,
+    StateSent {
+        /// Memory may have changed since the guest stood still, and must be looked through once more.
+        may_have_written: bool,
+    },
     /// The record was changed back to us.
     Withdrawn,
     /// The record names another member: it was changed first.
@@ -283,10 +286,10 @@ impl Source {
                 self.state = State::Harvesting;
                 self.effects.push(Effect::Harvest);
             }
-            (State::Sending | State::Closing | State::Harvesting, Input::StateSent) => {
-                self.parts.state = self.lap_ms();
-                self.effects.push(Effect::Harvest);
-            }
+            (
+                State::Sending | State::Closing | State::Harvesting,
+                Input::StateSent { may_have_written },
+            ) => self.on_state_sent(may_have_written),
             (State::Withdrawing, Input::Withdrawn) => self.end_here(),
             (State::Withdrawing, Input::WithdrawLost { owner }) => self.end_there(Some(owner)),
             (State::Withdrawing, Input::WithdrawUnknown(why)) => {
@@ -410,9 +413,6 @@ impl Source {
 
     fn on_pass_ok(&mut self) {
         self.pass.confirmed = Some(self.now);
-        let barrier = self.now.saturating_sub(self.pass.closed);
-        // Stopping costs a few exchanges of this kind besides the pages themselves.
-        self.history.stop_cost = (barrier * 3).clamp(Duration::from_micros(500), Duration::from_millis(20));
         self.state = State::Harvesting;
         match self.final_pages {
             Some(pages) => self.begin_final_pass(pages),
@@ -453,6 +453,7 @@ impl Source {
             }
         }
         self.record_pass(pages);
+        self.history.stop_cost = self.stop_cost();
         self.history.elapsed = self.now - self.started;
         self.history.pending_bytes = pages * self.page_size_bytes;
         match self.policy.judge(&self.history) {
@@ -468,12 +469,34 @@ impl Source {
         }
     }
 
+    /// Stopping costs a few exchanges like the one that closed this pass, and a harvest like the one that followed,
+    /// besides the pages themselves.
+    fn stop_cost(&self) -> Duration {
+        let Some(confirmed) = self.pass.confirmed else { return self.history.stop_cost };
+        let barrier = confirmed.saturating_sub(self.pass.closed);
+        let exchanges = (barrier * 3).clamp(Duration::from_micros(500), Duration::from_millis(20));
+        exchanges + self.now.saturating_sub(confirmed)
+    }
+
     /// The guest stands still. State and penultimate pass travel together; what is written while the
     /// state is saved is collected at once and is the final pass, so that looking for it costs nothing.
     fn on_harvested_stopped(&mut self) {
         self.parts.harvest = self.lap_ms();
         self.begin_pass(self.pass.number + 1, PassKind::Penultimate);
         self.effects.push(Effect::SendState);
+    }
+
+    /// Where nothing can have been written, the final pass is known to be empty: it only closes the move.
+    fn on_state_sent(&mut self, may_have_written: bool) {
+        self.parts.state = self.lap_ms();
+        if may_have_written {
+            self.effects.push(Effect::Harvest);
+            return;
+        }
+        self.final_pages = Some(0);
+        if self.state == State::Harvesting {
+            self.begin_final_pass(0);
+        }
     }
 
     fn on_final_harvest(&mut self, pages: u64) {

@@ -221,7 +221,8 @@ impl World {
             }
             Effect::SendState => {
                 self.perform_source(Effect::Send(Message::State(vec![1])));
-                self.to_source.push_back(Input::StateSent);
+                let may_have_written = self.dice.roll(2) == 0;
+                self.to_source.push_back(Input::StateSent { may_have_written });
             }
             Effect::Resume => {
                 if let Some(at) = self.stopped_at.take() {

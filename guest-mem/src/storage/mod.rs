@@ -13,6 +13,7 @@
 
 mod error;
 mod fit;
+mod join;
 mod prefault;
 mod touched;
 
@@ -27,6 +28,7 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -343,36 +345,41 @@ fn sealed_memfd(options: &StorageOptions) -> Result<OwnedFd, StorageError> {
 
 /// Maps all of the memfd; gives the mapping and where in it storage begins.
 fn map_storage(memfd: &OwnedFd, options: &StorageOptions) -> Result<(MmapRaw, usize), StorageError> {
-    let (len, huge) = (options.len_bytes as usize, HUGE_PAGE_SIZE as usize);
-    let create = |source| StorageError::Create { step: "mmap", source };
+    let len = options.len_bytes as usize;
     match options.backing {
-        Backing::Small => MmapOptions::new().len(len).map_raw(memfd).map(|map| (map, 0)).map_err(create),
+        Backing::Small | Backing::Thp => aligned_map(memfd.as_fd(), 0, len)
+            .map_err(|source| StorageError::Create { step: "mmap", source }),
         Backing::HugeTlb => {
             MmapOptions::new().len(len).map_raw(memfd).map(|map| (map, 0)).map_err(|source| {
                 StorageError::NoHugePages { pages: options.len_bytes / HUGE_PAGE_SIZE, source }
             })
         }
-        Backing::Thp => {
-            // The kernel joins only what is aligned both in the file and in memory, and does not see to that itself.
-            // So a stretch of addresses is reserved first, and its aligned part is used.
-            let reserved = MmapOptions::new().len(len + huge).no_reserve_swap().map_anon().map_err(create)?;
-            let reserved = MmapRaw::from(reserved);
-            let start = reserved.as_ptr().addr().next_multiple_of(huge) - reserved.as_ptr().addr();
-            // SAFETY: the target lies inside our own reservation, of which nothing was handed out yet, and which
-            // unmaps it when it is dropped.
-            let mapped = unsafe {
-                rustix::mm::mmap(
-                    reserved.as_mut_ptr().add(start).cast(),
-                    len,
-                    ProtFlags::READ | ProtFlags::WRITE,
-                    MapFlags::SHARED | MapFlags::FIXED,
-                    memfd,
-                    0,
-                )
-            };
-            mapped.map(|_| (reserved, start)).map_err(|errno| create(errno.into()))
-        }
     }
+}
+
+/// Maps `len` bytes of the memfd from `offset_bytes`, a multiple of 2 MiB, at an address that is one, too; gives the
+/// mapping and where in it they begin.
+///
+/// The kernel joins pages, and maps joined ones at one go, only where file and memory are aligned alike, and does not see
+/// to that itself. So a stretch of addresses is reserved first, and its aligned part is used.
+fn aligned_map(memfd: BorrowedFd<'_>, offset_bytes: u64, len: usize) -> io::Result<(MmapRaw, usize)> {
+    let huge = HUGE_PAGE_SIZE as usize;
+    let reserved = MmapOptions::new().len(len + huge).no_reserve_swap().map_anon()?;
+    let reserved = MmapRaw::from(reserved);
+    let start = reserved.as_ptr().addr().next_multiple_of(huge) - reserved.as_ptr().addr();
+    // SAFETY: the target lies inside our own reservation, of which nothing was handed out yet, and which unmaps it
+    // when it is dropped.
+    unsafe {
+        rustix::mm::mmap(
+            reserved.as_mut_ptr().add(start).cast(),
+            len,
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::SHARED | MapFlags::FIXED,
+            memfd,
+            offset_bytes,
+        )?;
+    }
+    Ok((reserved, start))
 }
 
 #[cfg(test)]

@@ -55,8 +55,14 @@ impl Storage {
         Ok(bytes)
     }
 
-    /// Fills one run, which the caller has checked to lie inside storage.
+    /// Fills one run, which the caller has checked to lie inside storage. Not under a dirty tracker.
     pub(crate) fn populate(&self, run: &Run) -> Result<(), StorageError> {
+        self.join(run);
+        self.populate_pages(run)
+    }
+
+    /// As [`Self::populate`], with whatever pages the kernel gives.
+    pub(super) fn populate_pages(&self, run: &Run) -> Result<(), StorageError> {
         static POPULATE_MISSING: AtomicBool = AtomicBool::new(false);
         if !POPULATE_MISSING.load(Ordering::Relaxed) {
             loop {

@@ -13,22 +13,30 @@
 
 use super::TrackerError;
 use super::uffd_sys::{
-    PAGE_IS_PRESENT, PAGE_IS_SWAPPED, PAGE_IS_WRITTEN, PM_SCAN_CHECK_WPASYNC, PM_SCAN_WP_MATCHING,
+    PAGE_IS_HUGE, PAGE_IS_PRESENT, PAGE_IS_SWAPPED, PAGE_IS_WRITTEN, PM_SCAN_CHECK_WPASYNC, PM_SCAN_WP_MATCHING,
     PageRegion, Pagemap, Query,
 };
 use crate::page::{PAGE_SIZE, PageNumber};
+use crate::parallel;
 use crate::runs::{Run, Runs};
 use crate::storage::{Backing, HUGE_PAGE_SIZE, Storage};
+use rayon::ThreadPool;
+use rayon::prelude::*;
+use std::cell::RefCell;
 
-/// Addresses walked by one system call at most: a full gigabyte takes the kernel about a millisecond.
-const SLICE_BYTES: u64 = 1 << 30;
+/// Addresses walked by one system call at most: a full gigabyte takes the kernel about half a millisecond.
+const SLICE_BYTES: u64 = 256 << 20;
+/// From so many slices on the walk is shared among threads: to wake them takes about as long as one slice.
+const SHARED_SLICES_MIN: usize = 3;
+/// Threads beyond these find the page tables' locks and the memory busy.
+const WALKERS_MAX: usize = 8;
 /// The same for storage so sparse that no slice can hold more than this many bytes ([`SPARSE_BYTES`]). An absent
 /// gigabyte is one missing entry for the kernel, so the calls would cost more than the walk.
 const SPARSE_SLICE_BYTES: u64 = 64 << 30;
 const SPARSE_BYTES: u64 = 2 << 30;
 /// Runs shorter than this on average cost more in system calls than the quicker query saves.
 const EXACT_PAGES_PER_RUN: u64 = 1024;
-/// Regions taken from one system call at most: 1.5 MiB of answers, used again and again.
+/// Regions taken from one system call at most: 1.5 MiB of answers for each thread, used again and again.
 const REGIONS: usize = 1 << 16;
 
 /// Which of the two queries finds the written pages.
@@ -59,13 +67,18 @@ fn swap_active(table: &str) -> bool {
     table.lines().skip(1).any(|line| !line.trim().is_empty())
 }
 
-/// Reads page tables into runs, with a buffer that lives as long as the tracker.
+thread_local! {
+    /// Answers of one system call, kept by each thread that walks.
+    static REGIONS_OF_THREAD: RefCell<Vec<PageRegion>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Reads page tables into runs, with threads that live as long as the tracker.
 #[derive(Debug)]
 pub(super) struct Scanner {
     pagemap: Pagemap,
-    regions: Vec<PageRegion>,
+    walkers: Option<ThreadPool>,
     touched: TouchedCache,
-    /// System calls since the last reset.
+    /// Slices since the last reset.
     pub(super) slices: u64,
 }
 
@@ -75,7 +88,7 @@ impl Scanner {
             .map_err(|source| TrackerError::KernelTooOld { what: "readable /proc/self/pagemap", source })?;
         Ok(Self {
             pagemap,
-            regions: vec![PageRegion::default(); REGIONS],
+            walkers: None,
             touched: TouchedCache::default(),
             slices: 0,
         })
@@ -99,21 +112,19 @@ impl Scanner {
             ScanMode::PresentOrSwapped if self.touched.allows_exact(storage)? => {
                 let query = Query { flags, all_of: PAGE_IS_WRITTEN, any_of: 0 };
                 let touched = std::mem::take(&mut self.touched.runs);
-                let scanned = touched.iter().try_for_each(|run| self.run(storage, query, run, out));
+                let scanned = self.walk(storage, query, &touched, SLICE_BYTES, out);
                 self.touched.runs = touched;
                 scanned
             }
             ScanMode::PresentOrSwapped => {
                 let any_of = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
                 let query = Query { flags, all_of: PAGE_IS_WRITTEN, any_of };
-                self.run(storage, query, &storage.whole(), out)
+                self.walk_all(storage, query, out)
             }
             ScanMode::WrittenInTouched => {
                 let query = Query { flags, all_of: PAGE_IS_WRITTEN, any_of: 0 };
                 let wide = whole_huge_pages(storage, self.touched.read(storage)?);
-                for run in &wide {
-                    self.run(storage, query, run, out)?;
-                }
+                self.walk(storage, query, &wide, SLICE_BYTES, out)?;
                 // The rounding took in holes. Read again and not kept from before the scan: a page first touched
                 // in between has just lost its mark and must stay in.
                 *out = out.intersection(self.touched.read(storage)?);
@@ -122,49 +133,98 @@ impl Scanner {
         }
     }
 
-    fn run(
+    fn walk_all(&mut self, storage: &Storage, query: Query, out: &mut Runs) -> Result<(), TrackerError> {
+        let sparse = storage.resident_bytes()? <= SPARSE_BYTES;
+        let slice_bytes = if sparse { SPARSE_SLICE_BYTES } else { SLICE_BYTES };
+        self.walk(storage, query, &Runs::from_run(storage.whole()), slice_bytes, out)
+    }
+
+    /// Puts what matches in the addresses of `runs` into `out`, in order.
+    fn walk(
         &mut self,
         storage: &Storage,
         query: Query,
-        run: &Run,
+        runs: &Runs,
+        slice_bytes: u64,
         out: &mut Runs,
     ) -> Result<(), TrackerError> {
+        let slices = slices_of(storage, runs, slice_bytes);
+        self.slices += slices.len() as u64;
         let base = storage.as_ptr() as u64;
+        let pagemap = &self.pagemap;
+        if slices.len() < SHARED_SLICES_MIN {
+            return slices.iter().try_for_each(|slice| walk_slice(pagemap, query, base, *slice, out));
+        }
+        let threads = parallel::processors().min(WALKERS_MAX);
+        self.walkers = self.walkers.take().or_else(|| parallel::pool(threads, threads, "harvest"));
+        let Some(walkers) = &self.walkers else {
+            return slices.iter().try_for_each(|slice| walk_slice(pagemap, query, base, *slice, out));
+        };
+        let walk = |slice: &Slice| {
+            let mut found = Runs::new();
+            walk_slice(pagemap, query, base, *slice, &mut found).map(|()| found)
+        };
+        let found: Vec<_> = walkers.install(|| slices.par_iter().with_max_len(1).map(walk).collect());
+        for runs in found {
+            runs?.iter().for_each(|run| out.push(*run));
+        }
+        Ok(())
+    }
+}
+
+/// Addresses that one thread walks, end excluded.
+type Slice = (u64, u64);
+
+/// `runs` as addresses, cut at multiples of `slice_bytes`, so that no cut splits a huge page.
+fn slices_of(storage: &Storage, runs: &Runs, slice_bytes: u64) -> Vec<Slice> {
+    let base = storage.as_ptr() as u64;
+    let mut slices = Vec::new();
+    for run in runs {
         let (mut at, end) = (base + run.offset_bytes(), base + run.end().offset_bytes());
-        let sparse = storage.resident_bytes()? <= SPARSE_BYTES;
-        let slice_bytes = if sparse { SPARSE_SLICE_BYTES } else { SLICE_BYTES };
         while at < end {
-            // Slices end at multiples of their size, so that none cuts a huge page in two.
             let slice_end = end.min((at / slice_bytes + 1) * slice_bytes);
-            let (found, walk_end) = self
-                .pagemap
-                .scan(query, at, slice_end, &mut self.regions)
+            slices.push((at, slice_end));
+            at = slice_end;
+        }
+    }
+    slices
+}
+
+fn walk_slice(
+    pagemap: &Pagemap,
+    query: Query,
+    base: u64,
+    (mut at, end): Slice,
+    out: &mut Runs,
+) -> Result<(), TrackerError> {
+    REGIONS_OF_THREAD.with_borrow_mut(|regions| {
+        regions.resize(REGIONS, PageRegion::default());
+        while at < end {
+            let (found, walk_end) = pagemap
+                .scan(query, at, end, regions)
                 .map_err(|source| TrackerError::Scan { offset_bytes: at - base, source })?;
-            self.slices += 1;
-            for region in &self.regions[..found] {
+            for region in &regions[..found] {
                 out.push(Run::between(
                     PageNumber::containing(region.start - base),
                     PageNumber::containing(region.end - base),
                 ));
             }
-            if found < self.regions.len() {
+            if found < regions.len() {
                 // The walk went to the end. What the kernel calls its end may lie before: the last place at which its
                 // own small buffer was full. Going on from there would scan the tail twice, and pages written
                 // in between would come out of order.
-                at = slice_end;
-            } else {
-                // No room for more. The last answer may lie after the kernel's idea of the end (see above),
-                // never before.
-                let told = self.regions.last().map_or(at, |region| region.end);
-                if told <= at {
-                    let source = std::io::Error::other("the walk did not move");
-                    return Err(TrackerError::Scan { offset_bytes: at - base, source });
-                }
-                at = walk_end.max(told);
+                break;
             }
+            // No room for more. The last answer may lie after the kernel's idea of the end (see above), never before.
+            let told = regions.last().map_or(at, |region| region.end);
+            if told <= at {
+                let source = std::io::Error::other("the walk did not move");
+                return Err(TrackerError::Scan { offset_bytes: at - base, source });
+            }
+            at = walk_end.max(told);
         }
         Ok(())
-    }
+    })
 }
 
 /// The touched pages, read again only when storage has grown or given something back.
@@ -220,10 +280,19 @@ fn whole_huge_pages(storage: &Storage, touched: &Runs) -> Runs {
 
 /// The pages mapped by this process now: the stand-in for `SEEK_DATA` where a file system does not know it.
 pub(crate) fn present_runs(storage: &Storage) -> Result<Runs, TrackerError> {
-    let mut present = Runs::new();
-    let query = Query { flags: 0, all_of: PAGE_IS_PRESENT, any_of: 0 };
-    Scanner::open()?.run(storage, query, &storage.whole(), &mut present)?;
-    Ok(present)
+    runs_of(storage, PAGE_IS_PRESENT)
+}
+
+/// Does any page table of this process map storage by huge pages?
+pub(crate) fn is_mapped_huge(storage: &Storage) -> Result<bool, TrackerError> {
+    Ok(!runs_of(storage, PAGE_IS_HUGE)?.is_empty())
+}
+
+fn runs_of(storage: &Storage, category: u64) -> Result<Runs, TrackerError> {
+    let mut found = Runs::new();
+    let query = Query { flags: 0, all_of: category, any_of: 0 };
+    Scanner::open()?.walk_all(storage, query, &mut found)?;
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -246,7 +315,7 @@ mod tests {
         let query = Query { flags: 0, all_of: PAGE_IS_PRESENT, any_of: 0 };
         let Ok(mut scanner) = Scanner::open() else { return println!("skipped: no pagemap") };
         let mut found = Runs::new();
-        match scanner.run(&storage, query, &storage.whole(), &mut found) {
+        match scanner.walk_all(&storage, query, &mut found) {
             Ok(()) => {}
             Err(error) => return println!("skipped: {error}"),
         }

@@ -27,6 +27,8 @@ pub(super) const PAGE_IS_WRITTEN: u64 = 1 << 1;
 pub(super) const PAGE_IS_PRESENT: u64 = 1 << 3;
 /// The page table has a swap entry or a marker.
 pub(super) const PAGE_IS_SWAPPED: u64 = 1 << 4;
+/// The page table maps it as a part of a huge page.
+pub(super) const PAGE_IS_HUGE: u64 = 1 << 6;
 /// Write-protect each page that matches, in the same step.
 pub(super) const PM_SCAN_WP_MATCHING: u64 = 1 << 0;
 /// Fail with `EPERM` on memory that is not under write-protect-async.

@@ -331,7 +331,8 @@ impl<'a> Run<'a> {
                 Ok(state) => {
                     let failed = self.send(&Message::State(state));
                     self.strike(Step::State);
-                    failed.or(Some(Input::StateSent))
+                    let may_have_written = self.guest.writes_while_stopped();
+                    failed.or(Some(Input::StateSent { may_have_written }))
                 }
                 Err(error) => Some(Input::Failed(format!("the guest's state cannot be saved: {error}"))),
             },

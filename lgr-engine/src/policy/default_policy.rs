@@ -42,7 +42,8 @@ const NEGLIGIBLE_TRANSFER_SHARE: f64 = 0.25;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DefaultPolicy {
-    /// Criterion 3: stop as soon as the guest would be stopped this long at most. Default 5 ms.
+    /// Criterion 3: stop as soon as the guest would be stopped this long at most. Default 2 ms: less than the
+    /// fixed cost of stopping on most machines, so that passes go on until another would gain nothing.
     pub target_blackout: Duration,
     /// What predictions are multiplied with, at least 1. Default 1.25: the link is slower for small final
     /// passes than for large ones.
@@ -58,7 +59,7 @@ pub struct DefaultPolicy {
 impl Default for DefaultPolicy {
     fn default() -> Self {
         Self {
-            target_blackout: Duration::from_millis(5),
+            target_blackout: Duration::from_millis(2),
             safety_factor: 1.25,
             stall_passes: 3,
             shrink_ratio: 0.9,

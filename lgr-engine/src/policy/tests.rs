@@ -70,20 +70,20 @@ fn criterion_2_immediate_with_a_limit_it_cannot_keep_gives_up() {
 
 #[test]
 fn criterion_3_a_short_rest_is_converged() {
-    // 500 pages are 2 ms at 1 GB/s; with 1 ms of stop cost and the safety factor 3.8 ms, under 5.
+    // 100 pages are 0.4 ms at 1 GB/s; with 1 ms of stop cost and the safety factor 1.8 ms, under 2.
     let Verdict::Quiesce(Reason::Converged { remaining_bytes, predicted_ms, target_ms }) =
-        judge(&history(&[100_000, 500]))
+        judge(&history(&[100_000, 100]))
     else {
         panic!("not converged")
     };
-    assert_eq!((remaining_bytes, target_ms), (500 * PAGE, 5.0));
-    assert!((predicted_ms - 1.25 * (2.048 + 1.0)).abs() < 1e-9, "{predicted_ms}");
-    assert_eq!(judge(&history(&[100_000, 5000])), Verdict::AnotherPass);
+    assert_eq!((remaining_bytes, target_ms), (100 * PAGE, 2.0));
+    assert!((predicted_ms - 1.25 * (0.4096 + 1.0)).abs() < 1e-9, "{predicted_ms}");
+    assert_eq!(judge(&history(&[100_000, 500])), Verdict::AnotherPass);
 }
 
 #[test]
 fn criterion_3_a_rest_smaller_than_the_stop_cost_is_converged() {
-    // Stopping costs 40 ms whatever is sent: another pass cannot bring it under 5 ms.
+    // Stopping costs 40 ms whatever is sent: another pass cannot bring it under 2 ms.
     let slow_stop = PassHistory { stop_cost: ms(40), ..history(&[100_000, 500]) };
     assert!(matches!(judge(&slow_stop), Verdict::Quiesce(Reason::Converged { .. })));
     let nothing_left = PassHistory { stop_cost: ms(40), ..history(&[0]) };
@@ -219,7 +219,7 @@ fn a_threshold_looks_at_the_rest_alone_and_gives_up_at_the_pass_limit() {
 
 #[test]
 fn histories_and_verdicts_are_data() {
-    let history = history(&[100_000, 500]);
+    let history = history(&[100_000, 100]);
     let text = serde_json::to_string(&(&history, judge(&history), DefaultPolicy::default())).unwrap();
     let (again, verdict, policy): (PassHistory, Verdict, DefaultPolicy) =
         serde_json::from_str(&text).unwrap();

@@ -138,7 +138,8 @@ pub struct QuiesceParts {
     /// Saving the guest's and its devices' state and handing it to the link. The devices carry the
     /// penultimate pass meanwhile.
     pub state: f64,
-    /// Finding the pages that the state move changed. The penultimate pass is still under way.
+    /// Finding the pages that the state move changed. The penultimate pass is still under way. 0 for a guest that says that
+    /// nothing writes while it is stopped.
     pub final_harvest: f64,
     /// The rest of the penultimate pass, to its barrier.
     pub penultimate: f64,

@@ -7,7 +7,7 @@ use crossbeam::channel::{Receiver, unbounded};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use socket2::{Domain, Socket, Type};
 
-use crate::device::{RxHalf, TxHalf};
+use crate::device::{Piece, RxHalf, TxHalf};
 use crate::link::{DeviceState, DownReason, LinkEvent, LinkOptions, Setup, Shared, SocketId};
 use crate::region::{Region, RemoteRegion, SharedRegion};
 use crate::transfer::{TransferSink, TransferSource};
@@ -94,7 +94,10 @@ impl LoneDevice {
             return None;
         }
         let mut frame = Vec::new();
-        for buffer in self.tx.tx.buffers() {
+        let Piece::Memory { buffers, .. } = self.tx.tx.piece() else {
+            unreachable!("the regions of these callers map no file")
+        };
+        for buffer in buffers {
             // SAFETY: what is to be sent is readable until the device is told that it has been.
             let part = unsafe { std::slice::from_raw_parts(buffer.iov_base.cast::<u8>(), buffer.iov_len) };
             frame.extend_from_slice(part);

@@ -22,6 +22,7 @@ pub struct Region {
     number: u16,
     base: NonNull<u8>,
     len_bytes: u64,
+    file: Option<Arc<OwnedFd>>,
     /// Holds the mapping for as long as any device may still touch it.
     _keep: Arc<dyn Any + Send + Sync>,
 }
@@ -50,7 +51,15 @@ impl Region {
         len_bytes: u64,
         keep: Arc<dyn Any + Send + Sync>,
     ) -> Self {
-        Self { number, base, len_bytes, _keep: keep }
+        Self { number, base, len_bytes, file: None, _keep: keep }
+    }
+
+    /// Says that the region maps `file`, whole and shared: byte *n* of the one is byte *n* of the other. Long stretches
+    /// are then sent by `sendfile`, which lends the file's pages to the socket in place of copying them.
+    #[must_use]
+    pub fn backed_by(mut self, file: Arc<OwnedFd>) -> Self {
+        self.file = Some(file);
+        self
     }
 
     /// The number peers address it by.
@@ -61,6 +70,13 @@ impl Region {
     /// Its length, in bytes.
     pub fn len_bytes(&self) -> u64 {
         self.len_bytes
+    }
+
+    /// The file behind the region, and where in it `len_bytes` bytes at `address` lie, if they are in the region.
+    pub(crate) fn in_file(&self, address: usize, len_bytes: usize) -> Option<(&Arc<OwnedFd>, u64)> {
+        let file = self.file.as_ref()?;
+        let offset_bytes = address.checked_sub(self.base.addr().get())? as u64;
+        self.at(offset_bytes, len_bytes as u64).map(|_| (file, offset_bytes))
     }
 
     /// The address of `offset_bytes`, if `len_bytes` bytes from there are inside.

@@ -286,10 +286,9 @@ impl Source {
                 self.state = State::Harvesting;
                 self.effects.push(Effect::Harvest);
             }
-            (
-                State::Sending | State::Closing | State::Harvesting,
-                Input::StateSent { may_have_written },
-            ) => self.on_state_sent(may_have_written),
+            (State::Sending | State::Closing | State::Harvesting, Input::StateSent { may_have_written }) => {
+                self.on_state_sent(may_have_written)
+            }
             (State::Withdrawing, Input::Withdrawn) => self.end_here(),
             (State::Withdrawing, Input::WithdrawLost { owner }) => self.end_there(Some(owner)),
             (State::Withdrawing, Input::WithdrawUnknown(why)) => {

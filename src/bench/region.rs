@@ -44,7 +44,11 @@ impl Memory {
         let base = NonNull::new(self.0.as_ptr()).expect("a mapping is never at address zero");
         // SAFETY: the storage is owned by the Arc that the region keeps; references into it (`Self::bytes`) are
         // made only while no link places anything there.
-        unsafe { Region::new(0, base, self.0.len_bytes(), self.0.clone()) }
+        let region = unsafe { Region::new(0, base, self.0.len_bytes(), self.0.clone()) };
+        match self.0.fd().try_clone_to_owned() {
+            Ok(file) => region.backed_by(Arc::new(file)),
+            Err(_) => region,
+        }
     }
 
     /// Where a chunk starts, in bytes from the start of memory.

@@ -106,6 +106,24 @@ pub unsafe fn zero_pages(first: *const u8, pages: usize, mut found: impl FnMut(u
     }
 }
 
+/// Is any of the pages 0, `step`, 2 × `step`, … from `first` all zero?
+///
+/// # Panics
+/// If `first` is not at a page boundary or `step` is 0.
+///
+/// # Safety
+/// As for [`zero_mask`].
+#[must_use]
+pub unsafe fn any_zero_of(first: *const u8, pages: usize, step: usize) -> bool {
+    assert!(first.addr().is_multiple_of(PAGE_SIZE), "whole pages");
+    // All misses at once, not one after another.
+    (0..pages).step_by(step).for_each(|page| prefetch(first.wrapping_add(page * PAGE_SIZE)));
+    (0..pages).step_by(step).any(|page| {
+        // SAFETY: the page is one of those the caller promises.
+        unsafe { is_zero(first.add(page * PAGE_SIZE), PAGE_SIZE) }
+    })
+}
+
 /// Copies one page into `dst`, tests it for zero and hashes the copy, with one read of the source.
 ///
 /// # Panics

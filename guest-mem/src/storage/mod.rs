@@ -347,8 +347,9 @@ fn sealed_memfd(options: &StorageOptions) -> Result<OwnedFd, StorageError> {
 fn map_storage(memfd: &OwnedFd, options: &StorageOptions) -> Result<(MmapRaw, usize), StorageError> {
     let len = options.len_bytes as usize;
     match options.backing {
-        Backing::Small | Backing::Thp => aligned_map(memfd.as_fd(), 0, len)
-            .map_err(|source| StorageError::Create { step: "mmap", source }),
+        Backing::Small | Backing::Thp => {
+            aligned_map(memfd.as_fd(), 0, len).map_err(|source| StorageError::Create { step: "mmap", source })
+        }
         Backing::HugeTlb => {
             MmapOptions::new().len(len).map_raw(memfd).map(|map| (map, 0)).map_err(|source| {
                 StorageError::NoHugePages { pages: options.len_bytes / HUGE_PAGE_SIZE, source }

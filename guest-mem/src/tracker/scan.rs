@@ -13,8 +13,8 @@
 
 use super::TrackerError;
 use super::uffd_sys::{
-    PAGE_IS_HUGE, PAGE_IS_PRESENT, PAGE_IS_SWAPPED, PAGE_IS_WRITTEN, PM_SCAN_CHECK_WPASYNC, PM_SCAN_WP_MATCHING,
-    PageRegion, Pagemap, Query,
+    PAGE_IS_HUGE, PAGE_IS_PRESENT, PAGE_IS_SWAPPED, PAGE_IS_WRITTEN, PM_SCAN_CHECK_WPASYNC,
+    PM_SCAN_WP_MATCHING, PageRegion, Pagemap, Query,
 };
 use crate::page::{PAGE_SIZE, PageNumber};
 use crate::parallel;
@@ -86,12 +86,7 @@ impl Scanner {
     pub(super) fn open() -> Result<Self, TrackerError> {
         let pagemap = Pagemap::open()
             .map_err(|source| TrackerError::KernelTooOld { what: "readable /proc/self/pagemap", source })?;
-        Ok(Self {
-            pagemap,
-            walkers: None,
-            touched: TouchedCache::default(),
-            slices: 0,
-        })
+        Ok(Self { pagemap, walkers: None, touched: TouchedCache::default(), slices: 0 })
     }
 
     /// Takes note of the touched pages, so that scans can be quick as long as there are no more of them.

@@ -9,7 +9,8 @@ use libc::iovec;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::Socket;
 
-use super::{RxHalf, TICK, TxHalf, Waker};
+use super::lend::{Lent, lend};
+use super::{Piece, RxHalf, TICK, TxHalf, Waker};
 use crate::link::{DownReason, Shared};
 use crate::slice::Slice;
 
@@ -63,17 +64,31 @@ fn send_loop(device: u8, link: &Shared, socket: &Socket, waker: &Waker, half: &m
             link.set_idle(device, false);
         }
         crate::counters::add(&link.counters(device).submissions, 1);
-        match message_call(half.tx.buffers(), |message| {
-            // SAFETY: the message's buffers are valid until the frame is reported sent.
-            unsafe { libc::sendmsg(socket.as_raw_fd(), message, libc::MSG_NOSIGNAL) }
-        }) {
-            Ok(Some(count)) => half.sent(count, Instant::now()),
-            Ok(None) => {
+        match send_piece(socket, half.tx.piece()) {
+            Ok(Some(Lent::Bytes(count))) => half.sent(count, Instant::now()),
+            Ok(Some(Lent::Cannot)) => half.tx.lend_no_more(),
+            Ok(Some(Lent::NoRoom) | None) => {
                 if let Err(reason) = half.check(Instant::now()) {
                     return reason;
                 }
             }
             Err(reason) => return reason,
+        }
+    }
+}
+
+fn send_piece(socket: &Socket, piece: Piece<'_>) -> Result<Option<Lent>, DownReason> {
+    match piece {
+        Piece::Memory { buffers, more } => {
+            let flags = libc::MSG_NOSIGNAL | if more { libc::MSG_MORE } else { 0 };
+            let sent = message_call(buffers, |message| {
+                // SAFETY: the message's buffers are valid until the frame is reported sent.
+                unsafe { libc::sendmsg(socket.as_raw_fd(), message, flags) }
+            });
+            sent.map(|count| count.map(Lent::Bytes))
+        }
+        Piece::File { file, offset_bytes, len_bytes } => {
+            lend(socket, file, offset_bytes, len_bytes).map(Some)
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod batch;
 pub(crate) mod blocking;
+pub(crate) mod lend;
 #[cfg(test)]
 mod packed_tests;
 mod receiver;
@@ -20,7 +21,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use batch::Batch;
 pub(crate) use receiver::{Complete, Incoming, Placement, Receiver};
-pub(crate) use transmitter::{InFlight, Transmitter};
+pub(crate) use transmitter::{InFlight, Piece, Transmitter};
 
 use crate::counters::add;
 use crate::frame::FrameKind;
@@ -196,8 +197,9 @@ impl TxHalf {
         let counters = self.link.counters(self.device);
         add(&counters.tx_bytes, count as u64);
         self.progress = now;
+        let cut_short = count < self.tx.piece().len_bytes();
         let Some((frame, len_bytes)) = self.tx.advanced(count) else {
-            add(&counters.retries, 1);
+            add(&counters.retries, u64::from(cut_short));
             return;
         };
         self.last_tx = now;

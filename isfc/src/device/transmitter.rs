@@ -1,7 +1,17 @@
 //! The sending half of a device, without I/O: lays out one frame as a channel program, straight from the region it is
-//! sent from.
+//! sent from, and says piece by piece how it is to go.
+//!
+//! | piece | goes by | what the processor copies |
+//! |---|---|---|
+//! | header, extents, short runs of pages, what was staged | gather list (`sendmsg`) | all of it, into the socket's buffer |
+//! | a run of [`FILE_LEN_BYTES_MIN`] or more in a region that maps a file | `sendfile` | nothing: the socket is lent the file's pages |
+//!
+//! A page that is lent may be written before the receiver has copied it, as one that is copied may be written while it
+//! is: it is dirty then, and goes again. Memory that stands still stays as it is until the pass is confirmed.
 
 use std::sync::Arc;
+
+use std::os::fd::OwnedFd;
 
 use libc::iovec;
 use xxhash_rust::xxh3::xxh3_64;
@@ -24,6 +34,27 @@ pub(crate) enum InFlight {
     Transfer { epoch: u32, tag: u64 },
 }
 
+/// Shorter runs are copied: to lend a file's pages costs a system call of its own.
+pub(crate) const FILE_LEN_BYTES_MIN: usize = 64 << 10;
+
+/// The next piece of the frame in flight.
+#[derive(Debug)]
+pub(crate) enum Piece<'a> {
+    /// A gather list; with `more`, another piece of the frame follows at once.
+    Memory { buffers: &'a mut [iovec], more: bool },
+    /// So many bytes of a file.
+    File { file: &'a OwnedFd, offset_bytes: u64, len_bytes: usize },
+}
+
+impl Piece<'_> {
+    pub(crate) fn len_bytes(&self) -> usize {
+        match self {
+            Self::Memory { buffers, .. } => buffers.iter().map(|buffer| buffer.iov_len).sum(),
+            Self::File { len_bytes, .. } => *len_bytes,
+        }
+    }
+}
+
 pub(crate) struct Transmitter {
     device: u8,
     /// Number of the next segment, and whether it is to be acknowledged at once.
@@ -32,6 +63,10 @@ pub(crate) struct Transmitter {
     extents: Vec<WireExtent>,
     body: Arc<[u8]>,
     subchannel: Subchannel,
+    /// What the frame's pages are sent from, if it has any.
+    region: Option<Region>,
+    /// The medium takes pages by `sendfile`.
+    lends: bool,
     in_flight: Option<InFlight>,
 }
 
@@ -44,6 +79,8 @@ impl Transmitter {
             extents: Vec::with_capacity(EXTENTS_MAX),
             body: Arc::new([]),
             subchannel: Subchannel::new(),
+            region: None,
+            lends: true,
             in_flight: None,
         }
     }
@@ -56,9 +93,30 @@ impl Transmitter {
         matches!(self.in_flight, Some(InFlight::Transfer { .. }))
     }
 
-    /// What is left to send. The memory stays valid until [`Self::advanced`] says the frame is done.
-    pub(crate) fn buffers(&mut self) -> &mut [iovec] {
-        self.subchannel.buffers()
+    /// What is to be sent next, nothing once the frame is done. The memory stays valid until [`Self::advanced`] says
+    /// that it is.
+    pub(crate) fn piece(&mut self) -> Piece<'_> {
+        let region = self.region.as_ref().filter(|_| self.lends);
+        let buffers = self.subchannel.buffers();
+        let in_file = |buffer: &iovec| match buffer.iov_len {
+            len @ FILE_LEN_BYTES_MIN.. => {
+                region.and_then(|region| region.in_file(buffer.iov_base.addr(), len))
+            }
+            _ => None,
+        };
+        match buffers.iter().position(|buffer| in_file(buffer).is_some()) {
+            Some(0) => {
+                let (file, offset_bytes) = in_file(&buffers[0]).expect("it was just found there");
+                Piece::File { file, offset_bytes, len_bytes: buffers[0].iov_len }
+            }
+            Some(at) => Piece::Memory { buffers: &mut buffers[..at], more: true },
+            None => Piece::Memory { buffers, more: false },
+        }
+    }
+
+    /// This medium cannot be lent pages: everything goes by gather list from now on.
+    pub(crate) fn lend_no_more(&mut self) {
+        self.lends = false;
     }
 
     /// The next frame that is loaded is this segment.
@@ -134,6 +192,7 @@ impl Transmitter {
             self.subchannel.push(transfer.staging.as_ptr(), payload as usize);
         } else if !fetch {
             self.push_raw(transfer, region);
+            self.region = Some(region.clone());
         }
         self.subchannel.start();
     }
@@ -154,6 +213,7 @@ impl Transmitter {
         header.flags |= if ack_now { FLAG_ACK_NOW } else { 0 };
         *self.header = header.encode();
         self.in_flight = Some(in_flight);
+        self.region = None;
         self.subchannel.clear();
         self.subchannel.push(self.header.as_ptr(), HEADER_LEN_BYTES);
     }

@@ -1,9 +1,13 @@
-//! The io_uring engine: one thread and one ring per device, at most one receive, one send and one
-//! wake-up in flight.
+//! The io_uring engine: one thread and one ring per device, at most one receive, one send (or one wait for room to
+//! send) and one wake-up in flight.
 //!
 //! The ring has a single issuer and runs completions only when this thread asks for them
 //! (`DEFER_TASKRUN`); socket and wake-up descriptor are registered. Buffers are not registered: the
 //! pages of a guest would have to be pinned, which costs more than the copy saves on these media.
+//!
+//! Long runs of pages of a file are lent to the socket by `sendfile`, called from this thread: `IORING_OP_SPLICE` would
+//! hand each to a worker thread. Such a call never waits, since the socket is non-blocking; when there is no room, the
+//! ring waits for it, and for what comes in meanwhile. The ring's own sends and receives wait on such a socket, too.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
@@ -13,13 +17,15 @@ use io_uring::types::{Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, opcode};
 use socket2::Socket;
 
-use super::{RxHalf, TxHalf, Waker};
+use super::lend::{Lent, lend};
+use super::{Piece, RxHalf, TxHalf, Waker};
 use crate::link::{DownReason, Shared};
 use crate::slice::Slice;
 
 const RX: u64 = 1;
 const TX: u64 = 2;
 const WAKE: u64 = 3;
+const ROOM: u64 = 4;
 const SOCKET: Fixed = Fixed(0);
 const EVENT: Fixed = Fixed(1);
 /// How long a closed device waits for the kernel to hand its buffers back.
@@ -41,11 +47,20 @@ pub fn probe() -> Result<(), String> {
         ("recvmsg", opcode::RecvMsg::CODE),
         ("sendmsg", opcode::SendMsg::CODE),
         ("read", opcode::Read::CODE),
+        ("poll", opcode::PollAdd::CODE),
     ];
     match needed.into_iter().find(|(_, code)| !probe.is_supported(*code)) {
         Some((name, _)) => Err(format!("io_uring lacks {name}")),
         None => Ok(()),
     }
+}
+
+/// How far sending came.
+enum Sending {
+    /// A frame went; there may be another.
+    Done,
+    /// The ring tells when to go on.
+    Waits,
 }
 
 /// Buffers and message headers that the kernel reads while an operation is in flight. They live in
@@ -68,6 +83,9 @@ pub(crate) fn run(device: u8, link: &std::sync::Arc<Shared>, socket: &Socket, wa
         Ok(ring) => ring,
         Err(error) => return DownReason::Io(format!("io_uring_setup: {error}")),
     };
+    if let Err(error) = socket.set_nonblocking(true) {
+        return DownReason::Io(format!("non-blocking socket: {error}"));
+    }
     let files = [socket.as_raw_fd(), waker.as_fd().as_raw_fd()];
     if let Err(error) = ring.submitter().register_files(&files) {
         return DownReason::Io(format!("io_uring register files: {error}"));
@@ -86,7 +104,7 @@ pub(crate) fn run(device: u8, link: &std::sync::Arc<Shared>, socket: &Socket, wa
         slice: Slice::new(),
     };
     let reason = loop {
-        if let Err(reason) = state.turn(device, &mut ring, link) {
+        if let Err(reason) = state.turn(device, &mut ring, link, socket) {
             break reason;
         }
     };
@@ -102,7 +120,13 @@ pub(crate) fn run(device: u8, link: &std::sync::Arc<Shared>, socket: &Socket, wa
 }
 
 impl Device {
-    fn turn(&mut self, device: u8, ring: &mut IoUring, link: &Shared) -> Result<(), DownReason> {
+    fn turn(
+        &mut self,
+        device: u8,
+        ring: &mut IoUring,
+        link: &Shared,
+        socket: &Socket,
+    ) -> Result<(), DownReason> {
         let now = Instant::now();
         link.check_open(device)?;
         self.tx.load_next(now);
@@ -114,8 +138,11 @@ impl Device {
         if !self.tx.tx.is_idle() {
             link.set_idle(device, false);
         }
-        self.arm(ring);
-        self.wait(device, ring, link, self.tx.next_look(now).min(self.rx.next_look()))?;
+        let patience = match self.arm(ring, socket)? {
+            Sending::Done => Duration::ZERO,
+            Sending::Waits => self.tx.next_look(now).min(self.rx.next_look()),
+        };
+        self.wait(device, ring, link, patience)?;
         link.set_idle(device, false);
         let now = Instant::now();
         self.complete(ring, now)?;
@@ -138,7 +165,7 @@ impl Device {
         }
     }
 
-    fn arm(&mut self, ring: &mut IoUring) {
+    fn arm(&mut self, ring: &mut IoUring, socket: &Socket) -> Result<Sending, DownReason> {
         if !self.rx_busy {
             let buffers = self.rx.rx.buffers();
             self.rx_message.msg_iov = buffers.as_mut_ptr();
@@ -149,21 +176,53 @@ impl Device {
                 .user_data(RX);
             self.rx_busy = push(ring, &entry);
         }
-        if !self.tx_busy && !self.tx.tx.is_idle() {
-            let buffers = self.tx.tx.buffers();
-            self.tx_message.msg_iov = buffers.as_mut_ptr();
-            self.tx_message.msg_iovlen = buffers.len() as _;
-            let entry = opcode::SendMsg::new(SOCKET, &raw const *self.tx_message)
-                .flags((libc::MSG_WAITALL | libc::MSG_NOSIGNAL) as u32)
-                .build()
-                .user_data(TX);
-            self.tx_busy = push(ring, &entry);
-        }
         if !self.wake_busy {
             let target = (&raw mut *self.wake_count).cast::<u8>();
             let entry = opcode::Read::new(EVENT, target, 8).build().user_data(WAKE);
             self.wake_busy = push(ring, &entry);
         }
+        self.send(ring, socket)
+    }
+
+    /// Sends what can be sent without waiting, and arms what must be waited for.
+    fn send(&mut self, ring: &mut IoUring, socket: &Socket) -> Result<Sending, DownReason> {
+        while !self.tx_busy && !self.tx.tx.is_idle() {
+            match self.tx.tx.piece() {
+                Piece::Memory { buffers, more } => {
+                    self.tx_message.msg_iov = buffers.as_mut_ptr();
+                    self.tx_message.msg_iovlen = buffers.len() as _;
+                    let more = if more { libc::MSG_MORE } else { 0 };
+                    let entry = opcode::SendMsg::new(SOCKET, &raw const *self.tx_message)
+                        .flags((libc::MSG_WAITALL | libc::MSG_NOSIGNAL | more) as u32)
+                        .build()
+                        .user_data(TX);
+                    self.tx_busy = push(ring, &entry);
+                    break;
+                }
+                Piece::File { file, offset_bytes, len_bytes } => {
+                    let lent = lend(socket, file, offset_bytes, len_bytes)?;
+                    match lent {
+                        Lent::Bytes(count) => self.tx.sent(count, Instant::now()),
+                        Lent::NoRoom => {}
+                        Lent::Cannot => self.tx.tx.lend_no_more(),
+                    }
+                    let full = match lent {
+                        Lent::Bytes(count) => count < len_bytes,
+                        lent => lent == Lent::NoRoom,
+                    };
+                    if full {
+                        let entry =
+                            opcode::PollAdd::new(SOCKET, libc::POLLOUT as u32).build().user_data(ROOM);
+                        self.tx_busy = push(ring, &entry);
+                        break;
+                    }
+                    if self.tx.tx.is_idle() {
+                        return Ok(Sending::Done);
+                    }
+                }
+            }
+        }
+        Ok(Sending::Waits)
     }
 
     fn complete(&mut self, ring: &mut IoUring, now: Instant) -> Result<(), DownReason> {
@@ -182,6 +241,7 @@ impl Device {
                         self.tx.sent(count, now);
                     }
                 }
+                ROOM => self.tx_busy = false,
                 _ => self.wake_busy = false,
             }
         }
@@ -202,7 +262,7 @@ impl Device {
             while let Some(entry) = ring.completion().next() {
                 match entry.user_data() {
                     RX => self.rx_busy = false,
-                    TX => self.tx_busy = false,
+                    TX | ROOM => self.tx_busy = false,
                     _ => self.wake_busy = false,
                 }
             }

@@ -31,6 +31,7 @@ pub use self::segments::{
 };
 pub(crate) use self::shared::{Setup, Shared};
 use crate::counters::DeviceCounters;
+use crate::device::lend::survive_hangups;
 use crate::device::{blocking, uring};
 use crate::hello::DEVICES_MAX;
 use crate::islink::{Islink, IslinkDevice};
@@ -590,6 +591,7 @@ pub(crate) fn spawn_device(
 ) -> std::io::Result<JoinHandle<()>> {
     let shared = shared.clone();
     std::thread::Builder::new().name(format!("ctc-{device:02}")).spawn(move || {
+        survive_hangups();
         let state = shared.device(device);
         let socket = state.socket();
         if let Some(tunnel) = &tunnel {

@@ -458,9 +458,11 @@ pub(super) fn region_of(guest: &dyn Guest) -> Result<Region, String> {
     let storage = guest.storage().clone();
     let base = std::ptr::NonNull::new(storage.as_ptr()).ok_or("guest storage at address zero")?;
     let len_bytes = storage.len_bytes();
+    let file = storage.fd().try_clone_to_owned().map_err(|error| format!("guest storage: {error}"))?;
     // SAFETY: the storage is mapped for as long as the Arc lives, and guest memory is only ever accessed
     // by raw pointer.
-    Ok(unsafe { Region::new(GUEST_STORAGE, base, len_bytes, storage) })
+    let region = unsafe { Region::new(GUEST_STORAGE, base, len_bytes, storage) };
+    Ok(region.backed_by(Arc::new(file)))
 }
 
 pub(super) fn ms(duration: Duration) -> f64 {

@@ -110,8 +110,8 @@ fn the_rules_differ_on_the_same_guest() {
     let threshold = run(Box::new(Threshold { limit: ms(100) }));
     assert_eq!((threshold.passes.len(), threshold.quiesce_ms), (4 + 2, Some(62.0)));
     let default = run(Box::<DefaultPolicy>::default());
-    // 5 ms are aimed at, with a safety factor of 1.25 and a stop cost of 0.5 ms: 4 pages are too many, 2 are not.
-    assert_eq!((default.passes.len(), default.quiesce_ms), (9 + 2, Some(2.0)));
+    // 2 ms are aimed at, with a safety factor of 1.25 and a stop cost of 0.5 ms: 2 pages are too many, 1 is not.
+    assert_eq!((default.passes.len(), default.quiesce_ms), (10 + 2, Some(1.0)));
     assert!(matches!(default.finish.policy_reason, Some(Reason::Converged { .. })));
 }
 

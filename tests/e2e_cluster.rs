@@ -453,3 +453,17 @@ fn a_control_socket_takes_no_garbage_and_no_flood() {
     }
     cluster.down();
 }
+    // Listeners that are gone leave nothing behind, though nothing more is told.
+    let threads = || {
+        let pid = cluster.pid("MEMBERA").unwrap().as_raw_nonzero();
+        std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().count()
+    };
+    let before = threads();
+    for _ in 0..100 {
+        let told = answer(b"{\"listen\":{\"history\":1}}\n");
+        assert!(told.contains("\"told\""), "{told}");
+    }
+    let begun = Instant::now();
+    while threads() > before + 10 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{} threads, {before} before", threads());
+    }

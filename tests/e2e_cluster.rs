@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::Trial;
 use common::cluster::{Cluster, NAMES};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 const ALL_JOINED: &str = "Stable Joined Joined Joined Joined";
 const ABC: [&str; 3] = ["MEMBERA", "MEMBERB", "MEMBERC"];
@@ -290,6 +290,21 @@ fn a_volume_of_another_cluster_is_not_used() {
     made.refused(1, &["VMCOM1.dasd belongs to cluster DEMOSSI, not to OTHERSSI"]);
     format("--owner OTHERSSI.NOSYS");
     assert_eq!(formssi(&format!("create {} OTHERSSI MEMBERA", volume.display())).code(), Some(0));
+#[test]
+fn a_cluster_whose_making_is_interrupted_leaves_nothing_behind() {
+    let trial = Trial::new();
+    for after_ms in [0, 20, 50, 100, 200] {
+        let words = format!("cluster create {}", trial.path(&format!("after{after_ms}")).display());
+        let mut first = trial.lgr(&words).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(after_ms));
+        // It may have ended already.
+        let _ = kill_process(Pid::from_child(&first), Signal::INT);
+        let made = first.wait().unwrap().success();
+        let again = trial.run(&words);
+        assert_eq!(again.code(), Some(i32::from(made)), "after {after_ms} ms: {again}");
+    }
+}
+
     refused(&["VMCOM1.dasd belongs to OTHERSSI.NOSYS, not to DEMOSSI.MEMBERA"]);
     format("");
     assert_eq!(formssi(&format!("create {} OTHERSSI MEMBERA", volume.display())).code(), Some(0));

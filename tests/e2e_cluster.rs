@@ -185,6 +185,24 @@ fn a_cut_link_makes_both_sides_safe_until_it_is_healed() {
 }
 
 #[test]
+fn a_member_that_waits_for_a_link_in_order_to_join_is_shut_down_and_so_is_the_cluster() {
+    let trial = Trial::new();
+    let cluster = Cluster::create(&trial, "--members MEMBERA,MEMBERB");
+    assert_eq!(cluster.lgr("cluster up", "--member MEMBERA").code(), Some(0));
+    cluster.said("MEMBERA", "DEACTIVATE ISLINK 4480 4481");
+    let joining = || {
+        cluster.start("MEMBERB");
+        cluster.wait_for(&["MEMBERA"], "In-Flux Joined Joining Available Available");
+    };
+    joining();
+    cluster.signal("MEMBERB", Signal::TERM);
+    cluster.wait_ended("MEMBERB");
+    cluster.wait_for(&["MEMBERA"], "Stable Joined Down Available Available");
+    joining();
+    cluster.down();
+}
+
+#[test]
 fn without_timeouts_an_operator_declares_a_member_down_that_has_stopped() {
     let trial = Trial::new();
     let cluster = Cluster::up(&trial);

@@ -93,6 +93,8 @@ impl Member {
             Change::FinishJoin(_) => self.join_finished(),
             Change::FailJoin(_) => self.life = Life::Isolated,
             Change::BeginLeave(_) => self.ask_to_leave(now_ms),
+            // It may want to leave already.
+            Change::FailJoin(_) if matches!(self.life, Life::WantsOut { .. }) => {}
             Change::FinishLeave(_) => {
                 let incarnation = self.incarnation;
                 self.tell_all(&Message::Proceed { incarnation });

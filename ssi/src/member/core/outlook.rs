@@ -10,12 +10,15 @@ impl Member {
         self.answer_request();
         self.drop_settled_consent(now_ms);
         self.take_level();
+        self.leave_if_wanted(now_ms);
         match &self.life {
             Life::Connecting => self.connect(now_ms),
             Life::Asking(_) => self.commit_if_all_consent(),
             _ => {}
         }
-        self.publish();
+        if self.life != Life::Gone {
+            self.publish();
+        }
     }
 
     /// Services speak the language of the oldest member.

@@ -291,6 +291,21 @@ fn a_member_runs_once_and_only_if_its_cluster_has_it() {
 }
 
 #[test]
+fn a_cluster_whose_making_is_interrupted_leaves_nothing_behind() {
+    let trial = Trial::new();
+    for after_ms in [0, 20, 50, 100, 200] {
+        let words = format!("cluster create {}", trial.path(&format!("after{after_ms}")).display());
+        let mut first = trial.lgr(&words).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(after_ms));
+        // It may have ended already.
+        let _ = kill_process(Pid::from_child(&first), Signal::INT);
+        let made = first.wait().unwrap().success();
+        let again = trial.run(&words);
+        assert_eq!(again.code(), Some(i32::from(made)), "after {after_ms} ms: {again}");
+    }
+}
+
+#[test]
 fn a_volume_of_another_cluster_is_not_used() {
     let trial = Trial::new();
     let cluster = Cluster::create(&trial, "--members MEMBERA");
@@ -308,21 +323,6 @@ fn a_volume_of_another_cluster_is_not_used() {
     made.refused(1, &["VMCOM1.dasd belongs to cluster DEMOSSI, not to OTHERSSI"]);
     format("--owner OTHERSSI.NOSYS");
     assert_eq!(formssi(&format!("create {} OTHERSSI MEMBERA", volume.display())).code(), Some(0));
-#[test]
-fn a_cluster_whose_making_is_interrupted_leaves_nothing_behind() {
-    let trial = Trial::new();
-    for after_ms in [0, 20, 50, 100, 200] {
-        let words = format!("cluster create {}", trial.path(&format!("after{after_ms}")).display());
-        let mut first = trial.lgr(&words).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(after_ms));
-        // It may have ended already.
-        let _ = kill_process(Pid::from_child(&first), Signal::INT);
-        let made = first.wait().unwrap().success();
-        let again = trial.run(&words);
-        assert_eq!(again.code(), Some(i32::from(made)), "after {after_ms} ms: {again}");
-    }
-}
-
     refused(&["VMCOM1.dasd belongs to OTHERSSI.NOSYS, not to DEMOSSI.MEMBERA"]);
     format("");
     assert_eq!(formssi(&format!("create {} OTHERSSI MEMBERA", volume.display())).code(), Some(0));
@@ -355,6 +355,61 @@ fn hercules_takes_our_volumes() {
             std::process::Command::new("cckdcdsk").arg("-3").arg(trial.path(volume)).output().unwrap();
         assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
     }
+}
+
+#[test]
+fn the_record_is_moved_while_members_run_and_members_start_with_either_configuration() {
+    let trial = Trial::new();
+    let cluster = Cluster::create(&trial, "--members MEMBERA,MEMBERB");
+    assert_eq!(cluster.lgr("cluster up", "").code(), Some(0));
+    let both = "Stable Joined Joined Available Available";
+    cluster.said("MEMBERA", "SET SSI PDR_VOLUME USRVL1");
+    cluster.wait_for(&NAMES[..2], both);
+    let restart = || {
+        cluster.said("MEMBERB", "SHUTDOWN");
+        cluster.wait_ended("MEMBERB");
+        let ended = cluster.lgr("cluster up", "");
+        assert_eq!(ended.code(), Some(0), "{ended}");
+        let text = cluster.said("MEMBERB", "QUERY SSI");
+        assert!(text.contains("(PDR) device: USRVL1 on "), "{text}");
+    };
+    // The old volume says where the record is.
+    restart();
+    let path = cluster.path("system.config");
+    let config = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, config.replace("PDR_VOLUME VMCOM1", "PDR_VOLUME USRVL1")).unwrap();
+    restart();
+    cluster.wait_for(&NAMES[..2], both);
+    cluster.down();
+}
+
+#[test]
+fn a_second_record_does_not_make_a_second_cluster_of_members_that_are_linked() {
+    let trial = Trial::new();
+    let cluster = Cluster::create(&trial, "--members MEMBERA,MEMBERB");
+    assert_eq!(cluster.lgr("cluster up", "--member MEMBERA").code(), Some(0));
+    cluster.said("MEMBERA", "XAUTOLOG LINUX01");
+    let volume = cluster.path("volumes/USRVL1.dasd");
+    let made = trial.run(&format!("formssi create {} DEMOSSI MEMBERA MEMBERB", volume.display()));
+    assert_eq!(made.code(), Some(0), "{made}");
+    let path = cluster.path("system.config");
+    let config = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, config.replace("PDR_VOLUME VMCOM1", "PDR_VOLUME USRVL1")).unwrap();
+    cluster.start("MEMBERB");
+    // It finds that out before it joins, or soon after, when its link comes up.
+    let begun = Instant::now();
+    while !cluster.log("MEMBERB").contains("MEMBERA has joined by another persistent data record") {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", cluster.log("MEMBERB"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let refused = cluster.cp("MEMBERB", "XAUTOLOG LINUX01");
+    assert!(refused.code() == Some(1) && refused.out().contains("SAFE"), "{refused}");
+    cluster.said("MEMBERB", "SHUTDOWN");
+    cluster.wait_ended("MEMBERB");
+    cluster.wait_for(&["MEMBERA"], "Stable Joined Down Available Available");
+    std::fs::write(&path, config).unwrap();
+    assert_eq!(cluster.lgr("cluster up", "").code(), Some(0));
+    cluster.down();
 }
 
 #[test]
@@ -474,18 +529,6 @@ fn a_control_socket_takes_no_garbage_and_no_flood() {
             .contains("control characters")
     );
     assert_eq!(answer(b"half a line"), "");
-    let flood: Vec<UnixStream> = (0..80).map(|_| UnixStream::connect(&path).unwrap()).collect();
-    let mut last = flood.last().unwrap();
-    let mut text = [0; 100];
-    let len = last.read(&mut text).unwrap();
-    assert!(String::from_utf8_lossy(&text[..len]).contains("64 connections are open"), "{text:?}");
-    drop(flood);
-    let begun = Instant::now();
-    while cluster.ssi("MEMBERA").is_none() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "it does not recover");
-    }
-    cluster.down();
-}
     // Listeners that are gone leave nothing behind, though nothing more is told.
     let threads = || {
         let pid = cluster.pid("MEMBERA").unwrap().as_raw_nonzero();
@@ -500,3 +543,15 @@ fn a_control_socket_takes_no_garbage_and_no_flood() {
     while threads() > before + 10 {
         assert!(begun.elapsed() < Duration::from_secs(60), "{} threads, {before} before", threads());
     }
+    let flood: Vec<UnixStream> = (0..80).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    let mut last = flood.last().unwrap();
+    let mut text = [0; 100];
+    let len = last.read(&mut text).unwrap();
+    assert!(String::from_utf8_lossy(&text[..len]).contains("64 connections are open"), "{text:?}");
+    drop(flood);
+    let begun = Instant::now();
+    while cluster.ssi("MEMBERA").is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it does not recover");
+    }
+    cluster.down();
+}

@@ -122,7 +122,7 @@ impl Member {
             let theirs = self.their_reach[peer.index()];
             theirs.is_none_or(|theirs| view.peers().all(|slot| slot == peer || theirs[slot.index()]))
         });
-        if unreached || !reached_by_others {
+        if unreached || !reached_by_others || self.stranger().is_some() {
             return Mode::Safe;
         }
         // One that wants to leave may be leaving already, and not know it yet.

@@ -30,7 +30,12 @@ fn four_members_start_together_answer_and_leave() {
         let words: Vec<&str> = row.split_whitespace().collect();
         assert_eq!((words.len(), words[1], words[2]), (7, member, "Joined"), "{text}");
     }
-    cluster.down();
+    let ended = cluster.lgr("cluster down", "");
+    assert_eq!(ended.code(), Some(0), "{ended}");
+    // Nothing is left of those who left but the files that they lock.
+    let names = std::fs::read_dir(cluster.path("run")).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = names.filter(|name| !name.to_string_lossy().ends_with(".lock")).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]

@@ -48,9 +48,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let signalled = node.stopper();
     signals::on_each(move |times| if times == 1 { signalled.leave() } else { signalled.abend() })?;
     if !args.quiet {
-        let (lines, news) = node.console().listen();
-        lines.iter().for_each(|line| print(&format!("{line}\n")));
-        std::thread::spawn(move || news.iter().for_each(|line| print(&format!("{line}\n"))));
+        let listener = node.console().listen();
+        listener.history.iter().for_each(|line| print(&format!("{line}\n")));
+        std::thread::spawn(move || listener.news.iter().for_each(|line| print(&format!("{line}\n"))));
     }
     let why = node.wait();
     if why == Stopped::Left {

@@ -80,11 +80,19 @@ fn islink_device(queue: &QueueReport) -> IslinkDevice {
     IslinkDevice { writes: transfers_tx > 0, depth: 0, counters }
 }
 
-/// Refuses a file that could not be written at the end, before a guest has been moved for its report.
+/// Refuses a file that could not be written at the end, before a guest has been moved for its report. A file that was not
+/// there is not there afterwards: a run that fails leaves no empty one.
 pub(crate) fn check_writable(json: Option<&Path>) -> anyhow::Result<()> {
     let Some(path) = json else { return Ok(()) };
-    let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
-    opened.map(drop).with_context(|| format!("cannot write {}", path.display()))
+    let mut options = std::fs::OpenOptions::new();
+    let tried = match options.append(true).create_new(true).open(path) {
+        Ok(_) => std::fs::remove_file(path),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            options.create_new(false).create(true).open(path).map(drop)
+        }
+        Err(error) => Err(error),
+    };
+    tried.with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Writes a file in one go.

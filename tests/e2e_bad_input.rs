@@ -57,6 +57,19 @@ fn words_that_make_no_sense_are_wrong_usage() {
 }
 
 #[test]
+fn a_run_that_is_refused_makes_no_report_and_leaves_an_old_one_alone() {
+    let trial = Trial::new();
+    let (new, old) = (trial.path("new.json"), trial.path("old.json"));
+    std::fs::write(&old, "{}").unwrap();
+    for report in [&new, &old] {
+        let words = format!("relocate --volume {} --json {}", trial.volume().display(), report.display());
+        trial.run(&words).refused(2, &["--volume needs --to"]);
+    }
+    assert!(!new.exists());
+    assert_eq!(std::fs::read_to_string(old).unwrap(), "{}");
+}
+
+#[test]
 fn a_guest_larger_than_the_machine_is_refused_with_the_sum() {
     refused("relocate --memory 1T", 1, &["1.00 TiB + destination guest 1.00 TiB", " = 2.00 TiB needed"]);
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::Trial;
 use common::cluster::{Cluster, NAMES};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 const ALL_JOINED: &str = "Stable Joined Joined Joined Joined";
 const ABC: [&str; 3] = ["MEMBERA", "MEMBERB", "MEMBERC"];
@@ -30,7 +30,12 @@ fn four_members_start_together_answer_and_leave() {
         let words: Vec<&str> = row.split_whitespace().collect();
         assert_eq!((words.len(), words[1], words[2]), (7, member, "Joined"), "{text}");
     }
-    cluster.down();
+    let ended = cluster.lgr("cluster down", "");
+    assert_eq!(ended.code(), Some(0), "{ended}");
+    // Nothing is left of those who left but the files that they lock.
+    let names = std::fs::read_dir(cluster.path("run")).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = names.filter(|name| !name.to_string_lossy().ends_with(".lock")).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]
@@ -185,6 +190,24 @@ fn a_cut_link_makes_both_sides_safe_until_it_is_healed() {
 }
 
 #[test]
+fn a_member_that_waits_for_a_link_in_order_to_join_is_shut_down_and_so_is_the_cluster() {
+    let trial = Trial::new();
+    let cluster = Cluster::create(&trial, "--members MEMBERA,MEMBERB");
+    assert_eq!(cluster.lgr("cluster up", "--member MEMBERA").code(), Some(0));
+    cluster.said("MEMBERA", "DEACTIVATE ISLINK 4480 4481");
+    let joining = || {
+        cluster.start("MEMBERB");
+        cluster.wait_for(&["MEMBERA"], "In-Flux Joined Joining Available Available");
+    };
+    joining();
+    cluster.signal("MEMBERB", Signal::TERM);
+    cluster.wait_ended("MEMBERB");
+    cluster.wait_for(&["MEMBERA"], "Stable Joined Down Available Available");
+    joining();
+    cluster.down();
+}
+
+#[test]
 fn without_timeouts_an_operator_declares_a_member_down_that_has_stopped() {
     let trial = Trial::new();
     let cluster = Cluster::up(&trial);
@@ -273,6 +296,21 @@ fn a_member_runs_once_and_only_if_its_cluster_has_it() {
 }
 
 #[test]
+fn a_cluster_whose_making_is_interrupted_leaves_nothing_behind() {
+    let trial = Trial::new();
+    for after_ms in [0, 20, 50, 100, 200] {
+        let words = format!("cluster create {}", trial.path(&format!("after{after_ms}")).display());
+        let mut first = trial.lgr(&words).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(after_ms));
+        // It may have ended already.
+        let _ = kill_process(Pid::from_child(&first), Signal::INT);
+        let made = first.wait().unwrap().success();
+        let again = trial.run(&words);
+        assert_eq!(again.code(), Some(i32::from(made)), "after {after_ms} ms: {again}");
+    }
+}
+
+#[test]
 fn a_volume_of_another_cluster_is_not_used() {
     let trial = Trial::new();
     let cluster = Cluster::create(&trial, "--members MEMBERA");
@@ -322,6 +360,61 @@ fn hercules_takes_our_volumes() {
             std::process::Command::new("cckdcdsk").arg("-3").arg(trial.path(volume)).output().unwrap();
         assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
     }
+}
+
+#[test]
+fn the_record_is_moved_while_members_run_and_members_start_with_either_configuration() {
+    let trial = Trial::new();
+    let cluster = Cluster::create(&trial, "--members MEMBERA,MEMBERB");
+    assert_eq!(cluster.lgr("cluster up", "").code(), Some(0));
+    let both = "Stable Joined Joined Available Available";
+    cluster.said("MEMBERA", "SET SSI PDR_VOLUME USRVL1");
+    cluster.wait_for(&NAMES[..2], both);
+    let restart = || {
+        cluster.said("MEMBERB", "SHUTDOWN");
+        cluster.wait_ended("MEMBERB");
+        let ended = cluster.lgr("cluster up", "");
+        assert_eq!(ended.code(), Some(0), "{ended}");
+        let text = cluster.said("MEMBERB", "QUERY SSI");
+        assert!(text.contains("(PDR) device: USRVL1 on "), "{text}");
+    };
+    // The old volume says where the record is.
+    restart();
+    let path = cluster.path("system.config");
+    let config = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, config.replace("PDR_VOLUME VMCOM1", "PDR_VOLUME USRVL1")).unwrap();
+    restart();
+    cluster.wait_for(&NAMES[..2], both);
+    cluster.down();
+}
+
+#[test]
+fn a_second_record_does_not_make_a_second_cluster_of_members_that_are_linked() {
+    let trial = Trial::new();
+    let cluster = Cluster::create(&trial, "--members MEMBERA,MEMBERB");
+    assert_eq!(cluster.lgr("cluster up", "--member MEMBERA").code(), Some(0));
+    cluster.said("MEMBERA", "XAUTOLOG LINUX01");
+    let volume = cluster.path("volumes/USRVL1.dasd");
+    let made = trial.run(&format!("formssi create {} DEMOSSI MEMBERA MEMBERB", volume.display()));
+    assert_eq!(made.code(), Some(0), "{made}");
+    let path = cluster.path("system.config");
+    let config = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, config.replace("PDR_VOLUME VMCOM1", "PDR_VOLUME USRVL1")).unwrap();
+    cluster.start("MEMBERB");
+    // It finds that out before it joins, or soon after, when its link comes up.
+    let begun = Instant::now();
+    while !cluster.log("MEMBERB").contains("MEMBERA has joined by another persistent data record") {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", cluster.log("MEMBERB"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let refused = cluster.cp("MEMBERB", "XAUTOLOG LINUX01");
+    assert!(refused.code() == Some(1) && refused.out().contains("SAFE"), "{refused}");
+    cluster.said("MEMBERB", "SHUTDOWN");
+    cluster.wait_ended("MEMBERB");
+    cluster.wait_for(&["MEMBERA"], "Stable Joined Down Available Available");
+    std::fs::write(&path, config).unwrap();
+    assert_eq!(cluster.lgr("cluster up", "").code(), Some(0));
+    cluster.down();
 }
 
 #[test]
@@ -441,6 +534,20 @@ fn a_control_socket_takes_no_garbage_and_no_flood() {
             .contains("control characters")
     );
     assert_eq!(answer(b"half a line"), "");
+    // Listeners that are gone leave nothing behind, though nothing more is told.
+    let threads = || {
+        let pid = cluster.pid("MEMBERA").unwrap().as_raw_nonzero();
+        std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().count()
+    };
+    let before = threads();
+    for _ in 0..100 {
+        let told = answer(b"{\"listen\":{\"history\":1}}\n");
+        assert!(told.contains("\"told\""), "{told}");
+    }
+    let begun = Instant::now();
+    while threads() > before + 10 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{} threads, {before} before", threads());
+    }
     let flood: Vec<UnixStream> = (0..80).map(|_| UnixStream::connect(&path).unwrap()).collect();
     let mut last = flood.last().unwrap();
     let mut text = [0; 100];

@@ -68,6 +68,46 @@ fn one_that_acknowledges_nothing_is_as_dead_as_one_that_says_nothing() {
     }
 }
 
+/// Acknowledges every segment that comes until nothing has come for a second; how many acks of messages there were.
+fn hear_acks(peer: &mut TcpStream) -> usize {
+    let mut acks = 0;
+    peer.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let mut bytes = [0; HEADER_LEN_BYTES];
+    while peer.read_exact(&mut bytes).is_ok() {
+        let header = Header::decode(&bytes).unwrap();
+        peer.read_exact(&mut vec![0; header.body_len_bytes as usize]).unwrap();
+        if header.kind == FrameKind::SegmentAck {
+            continue;
+        }
+        acks += usize::from(header.kind == FrameKind::Ack);
+        let sequence = u64::from(header.segment);
+        let before =
+            Header { sequence, digest: u64::MAX, extents: 16, ..Header::new(FrameKind::SegmentAck, 0) };
+        peer.write_all(&before.encode()).unwrap();
+    }
+    acks
+}
+
+#[test]
+fn one_that_says_the_same_again_and_again_and_does_not_listen_piles_up_no_answers() {
+    const TIMES: u16 = 20_000;
+    for engine in engines() {
+        let mut acks = 0;
+        let why = ends(engine, PATIENCE, |peer| {
+            for segment in 1..=TIMES {
+                let digest = xxhash_rust::xxh3::xxh3_64(b"");
+                let message = Header { segment, digest, ..Header::new(FrameKind::Message, 0) };
+                peer.write_all(&message.encode()).unwrap();
+            }
+            acks = hear_acks(peer);
+            peer.shutdown(std::net::Shutdown::Both).unwrap();
+        });
+        assert!(matches!(why, DownReason::Closed | DownReason::Io(_)), "{why}");
+        // What was under way when it stopped listening, and what it brings about by listening.
+        assert!((1..100).contains(&acks), "{acks} answers, {engine:?}");
+    }
+}
+
 #[test]
 fn one_whose_extents_came_damaged_places_nothing() {
     let why = ends(Engine::Blocking, PATIENCE, |peer| {

@@ -153,6 +153,7 @@ fn the_link_tells_of_itself_as_data_and_as_a_table() {
     wait_for("names are exchanged", || a.peer_name() == Some("BETA") && a.writable() == 0b011);
     b.deactivate_device(1);
     wait_for("device 1 is out", || a.devices_up() == 0b101);
+    assert_eq!(b.islink().devices[1].depth, 0, "nothing is under way on a device that is gone");
     let told = a.islink();
     assert_eq!((told.node.as_str(), told.peer.as_deref(), told.level), ("ALPHA", Some("BETA"), 2));
     assert_eq!((told.devices.len(), told.devices_up(), told.state.as_str()), (3, 2, "up"));

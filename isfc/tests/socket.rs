@@ -12,8 +12,8 @@ use isfc::frame::{FrameKind, Header};
 use isfc::link::{Priority, UNACKED_MAX};
 use isfc::socket::wire::PeerMessage;
 use isfc::socket::{
-    EVENTS_MAX, Endpoint, EndpointName, Hub, Receipt, RecvError, Refusal, SendError, Ticket, WaitError,
-    socket_of,
+    EVENTS_BYTES_MAX, EVENTS_MAX, Endpoint, EndpointName, Hub, Receipt, RecvError, Refusal, SendError,
+    Ticket, WaitError, socket_of,
 };
 use isfc::{Address, DownReason, Link, LinkEvent, LinkOptions, Listener, Medium, SocketId};
 
@@ -345,13 +345,29 @@ fn other_sockets_and_notices_of_the_same_link_reach_the_owner_in_order() {
 
 #[test]
 fn a_peer_that_floods_a_socket_nobody_reads_loses_the_link_and_the_owner_is_told_why() {
-    let (near, far) = hubs(Medium::Tcp, 2);
-    let link = near.link().unwrap();
-    while link.devices_up() != 0 {
-        let _ = link.send(SocketId::new(0).unwrap(), b"x");
+    let many = format!("{EVENTS_MAX} messages wait untaken");
+    let long = format!("messages of {EVENTS_BYTES_MAX} bytes wait untaken");
+    for (len_bytes, expected) in [(1, many), (1 << 20, long)] {
+        let (near, far) = hubs(Medium::Tcp, 2);
+        let link = near.link().unwrap();
+        let body = vec![0; len_bytes];
+        while link.devices_up() != 0 {
+            let _ = link.send(SocketId::new(0).unwrap(), &body);
+        }
+        let DownReason::Protocol(why) = next_link_down(&far) else { panic!("not a protocol error") };
+        assert_eq!(why, expected);
     }
-    let DownReason::Protocol(why) = next_link_down(&far) else { panic!("not a protocol error") };
-    assert_eq!(why, format!("{EVENTS_MAX} messages wait untaken"));
+}
+
+#[test]
+fn an_owner_that_takes_its_messages_gets_any_number_of_bytes() {
+    let (near, far) = hubs(Medium::Tcp, 2);
+    let (link, body) = (near.link().unwrap(), vec![7; 1 << 20]);
+    let count = 2 * EVENTS_BYTES_MAX / body.len();
+    for _ in 0..count {
+        link.send(SocketId::new(0).unwrap(), &body).unwrap();
+        assert_eq!(far.recv(PATIENCE).unwrap(), LinkEvent::Message(SocketId::new(0).unwrap(), body.clone()));
+    }
 }
 
 #[test]

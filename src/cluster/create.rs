@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use lgr_engine::driver::Cancel;
 use ssi::cluster::{Holds, Plan};
 use ssi::dasd::{Geometry, format};
 use ssi::directory::UserDirect;
@@ -16,6 +17,7 @@ use ssi::{ClusterName, SystemName};
 
 use crate::directxa;
 use crate::progress::print;
+use crate::signals;
 
 /// Users of a new cluster that have a password.
 const PASSWORDS: usize = 2;
@@ -47,10 +49,11 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let plan = Plan::new(args.name, args.members.clone(), args.devices)?;
+    let cancel = signals::cancel_on_ctrl_c()?;
     let was_there = args.dir.is_dir();
     make_empty(&args.dir)?;
     let dir = ClusterDir::new(&args.dir);
-    if let Err(error) = fill(&dir, &plan) {
+    if let Err(error) = fill(&dir, &plan, &cancel) {
         clear(&dir, was_there);
         return Err(error);
     }
@@ -87,11 +90,12 @@ fn clear(dir: &ClusterDir, keep_dir: bool) {
     }
 }
 
-fn fill(dir: &ClusterDir, plan: &Plan) -> anyhow::Result<()> {
+fn fill(dir: &ClusterDir, plan: &Plan, cancel: &Cancel) -> anyhow::Result<()> {
     for path in [dir.volumes(), dir.objects(), dir.run(), dir.logs()] {
         make_private(&path).with_context(|| path.display().to_string())?;
     }
     for volume in plan.volumes() {
+        anyhow::ensure!(!cancel.is_requested(), "interrupted; nothing was made");
         let geometry = Geometry { cylinders: volume.cylinders };
         format(&dir.volume(volume.label), geometry, &plan.label(&volume))?;
         if volume.holds == Holds::Common {

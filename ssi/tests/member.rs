@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 use ssi::member::{
-    Change, Effect, Ident, Input, LEVEL, LEVEL_OLDEST, Member, MemberState, Message, Record, RecordOutcome,
-    Timing, Transition,
+    Change, Command, Effect, Ident, Input, LEVEL, LEVEL_OLDEST, Member, MemberState, Message, Mode, Record,
+    RecordOutcome, Timing, Transition, WhyDown,
 };
 use ssi::service::{Output, Service, View};
 use ssi::{ClusterName, Slot, SystemName};
@@ -67,15 +67,20 @@ fn system(name: &str) -> SystemName {
 impl Cluster {
     /// The member has joined, alone.
     fn new() -> Self {
-        let name = ClusterName::new("DEMOSSI").unwrap();
-        let record = Record::new(name, [Some(system("MEMBERA")), Some(system("MEMBERB")), None, None]);
-        let services: Vec<Box<dyn Service>> = vec![Box::new(Probe { level: LEVEL })];
-        let member = Member::new(slot(1), system("MEMBERA"), Timing::default(), services);
-        let mut cluster = Self { now_ms: 1, member, record, sent: Vec::new(), has_stopped: false };
+        let mut cluster = Self::before();
         cluster.input(Input::Start);
         cluster.run(2_000);
         assert_eq!(cluster.member.view().states[0], MemberState::Joined);
         cluster
+    }
+
+    /// The member has not started.
+    fn before() -> Self {
+        let name = ClusterName::new("DEMOSSI").unwrap();
+        let record = Record::new(name, [Some(system("MEMBERA")), Some(system("MEMBERB")), None, None]);
+        let services: Vec<Box<dyn Service>> = vec![Box::new(Probe { level: LEVEL })];
+        let member = Member::new(slot(1), system("MEMBERA"), Timing::default(), services);
+        Self { now_ms: 1, member, record, sent: Vec::new(), has_stopped: false }
     }
 
     fn input(&mut self, input: Input) {
@@ -213,4 +218,95 @@ fn a_record_that_was_read_before_a_members_last_word_does_not_undo_it() {
     assert!(joined(&cluster));
     cluster.member.handle(cluster.now_ms, Input::Record(late));
     assert!(joined(&cluster));
+}
+
+#[test]
+fn a_member_that_has_not_joined_yet_can_leave_too() {
+    // Before it is in the record: at once. Then while it waits for its link to a member that has joined.
+    for (after_ms, why) in [(0, WhyDown::Undetermined), (5_000, WhyDown::Left)] {
+        let mut cluster = Cluster::before();
+        let ident = cluster.begin_join(LEVEL);
+        cluster.record.apply(&Change::FinishJoin(ident)).unwrap();
+        cluster.input(Input::Start);
+        cluster.run(after_ms);
+        let waits = cluster.record.entry(slot(1)).state == MemberState::Joining;
+        assert_eq!(waits, after_ms > 0);
+        cluster.input(Input::Command(1, Command::Leave));
+        cluster.run(2_000);
+        let own = cluster.record.entry(slot(1));
+        assert_eq!((cluster.has_stopped, own.state, own.why), (true, MemberState::Down, why));
+    }
+}
+
+#[test]
+fn an_order_to_leave_waits_for_the_step_of_joining_that_is_being_made() {
+    // The answer to the change that begins the join is late, or that to the one that ends it.
+    for ends in [false, true] {
+        let mut cluster = Cluster::before();
+        cluster.input(Input::Start);
+        let is_it = |change: &Change| match change {
+            Change::BeginJoin { .. } => !ends,
+            Change::FinishJoin(_) => ends,
+            _ => false,
+        };
+        let mut inputs = vec![Input::Tick];
+        let late = loop {
+            let Some(input) = inputs.pop() else {
+                cluster.now_ms += 50;
+                inputs.push(Input::Tick);
+                continue;
+            };
+            let effects = cluster.member.handle(cluster.now_ms, input);
+            let Some(change) = effects.iter().find_map(|effect| match effect {
+                Effect::Record(change) => Some(*change),
+                _ => None,
+            }) else {
+                continue;
+            };
+            if let Some(change) = change {
+                cluster.record.apply(&change).unwrap();
+            }
+            let outcome = Input::Record(RecordOutcome::Done(cluster.record));
+            if change.is_some_and(|change| is_it(&change)) {
+                break outcome;
+            }
+            inputs.push(outcome);
+        };
+        cluster.input(Input::Command(1, Command::Leave));
+        assert!(!cluster.has_stopped);
+        cluster.input(late);
+        cluster.run(2_000);
+        let own = cluster.record.entry(slot(1));
+        assert_eq!((cluster.has_stopped, own.state, own.why), (true, MemberState::Down, WhyDown::Left));
+    }
+}
+
+#[test]
+fn a_member_of_another_record_makes_this_one_safe_until_it_is_gone() {
+    let mut cluster = Cluster::new();
+    let heartbeat = |incarnation| {
+        let (state, mode, reached) = (MemberState::Joined, Mode::Stable, [true; 4]);
+        Input::Message(slot(2), Message::Heartbeat { incarnation, state, mode, reached })
+    };
+    cluster.input(Input::Link(slot(2), true));
+    // An operation that began before it was heard says nothing of it.
+    cluster.now_ms += 1_000;
+    cluster.member.handle(cluster.now_ms, Input::Tick);
+    let earlier = RecordOutcome::Done(cluster.record);
+    cluster.member.handle(cluster.now_ms, heartbeat(1));
+    let effects = cluster.member.handle(cluster.now_ms, Input::Record(earlier));
+    assert_eq!(cluster.member.view().mode, Mode::Stable);
+    assert!(effects.contains(&Effect::Record(None)), "{effects:?}");
+    // Nor does one that shows this life.
+    let mut known = cluster.record;
+    known.apply(&Change::BeginJoin { slot: slot(2), system: system("MEMBERB"), level: LEVEL }).unwrap();
+    let mut other = cluster.member.clone();
+    other.handle(cluster.now_ms, Input::Record(RecordOutcome::Done(known)));
+    assert_ne!(other.view().mode, Mode::Safe);
+    cluster.input(Input::Record(RecordOutcome::Done(cluster.record)));
+    assert_eq!(cluster.member.view().mode, Mode::Safe);
+    cluster.run(5_000);
+    assert_eq!((cluster.member.view().mode, cluster.has_stopped), (Mode::Safe, false));
+    cluster.input(Input::Link(slot(2), false));
+    assert_eq!(cluster.member.view().mode, Mode::Stable);
 }

@@ -32,9 +32,14 @@ fn slot(number: u8) -> Slot {
 
 /// An empty volume of the cluster.
 fn empty_volume(dir: &Path, name: &str) -> PathBuf {
+    allocated_volume(dir, name, &[])
+}
+
+fn allocated_volume(dir: &Path, name: &str, extents: &[&str]) -> PathBuf {
     let path = dir.join(format!("{name}.dasd"));
     let owner = format!("{}.NOSYS", cluster()).parse().unwrap();
-    let allocation = Allocation { owner, extents: Vec::new() };
+    let extents = extents.iter().map(|extent| extent.parse().unwrap()).collect();
+    let allocation = Allocation { owner, extents };
     format(&path, Geometry { cylinders: 2 }, &Label { label: label(name), allocation }).unwrap();
     path
 }
@@ -245,7 +250,33 @@ fn volumes_that_have_no_such_record_are_refused_with_their_name() {
     refused(&damaged, "neither of its copies");
     // A record is not made over another cluster's, nor twice.
     let again = pdr::create(&path, &Record::new(cluster(), [None; 4]), false).unwrap_err();
-    assert!(matches!(again, PdrError::Cluster { .. }), "{again}");
+    assert!(again.to_string().contains("has a persistent data record of cluster DEMOSSI already"), "{again}");
+}
+
+#[test]
+fn a_volume_whose_first_cylinder_is_for_something_else_takes_no_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = volume(dir.path());
+    let full = allocated_volume(dir.path(), "FULL", &["PAGE:0-1"]);
+    let why = pdr::create(&full, &Record::new(cluster(), [None; 4]), true).unwrap_err().to_string();
+    assert!(why.contains("FULL.dasd: PAGE:0-1 has cylinder 0"), "{why}");
+    let moved = store(&path, slot(1)).change(&Change::MoveTo(label("FULL"))).unwrap();
+    assert!(matches!(moved, RecordOutcome::Refused(ChangeRefused::Volume(_), _)), "{moved:?}");
+    let free = allocated_volume(dir.path(), "FREE", &["PERM:0-0", "PAGE:1-1"]);
+    pdr::create(&free, &Record::new(cluster(), [None; 4]), false).unwrap();
+}
+
+#[test]
+fn a_pipe_in_place_of_a_volume_is_refused_and_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("PIPE.dasd");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let (said, says) = std::sync::mpsc::channel();
+    std::thread::spawn(move || said.send(pdr::view(&path).map(drop).unwrap_err().to_string()));
+    let why =
+        says.recv_timeout(std::time::Duration::from_secs(60)).expect("it waits for the pipe's other end");
+    assert!(why.contains("PIPE.dasd: not a file"), "{why}");
 }
 
 #[test]

@@ -241,6 +241,11 @@ impl Core {
         }
     }
 
+    /// Number of the last message of a socket that this side has taken over from the peer.
+    pub fn taken_over(&self, id: SocketId) -> Option<u64> {
+        self.sockets.get(&id)?.next_rx.checked_sub(1)
+    }
+
     /// An acknowledgement was lost on its way: it is repeated.
     pub fn ack_lost(&mut self, id: SocketId, effects: &mut Vec<Effect>) {
         effects.extend(self.sockets.get(&id).and_then(|socket| ack_of(id, socket)));

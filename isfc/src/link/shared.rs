@@ -1,6 +1,6 @@
 //! What the threads of a link share: the core, the queues, each device's line, regions, source and sink.
 
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crossbeam::channel::Sender;
 use crossbeam::queue::SegQueue;
 use socket2::Socket;
 
-use super::core::{Core, Effect, Outgoing, Priority, SocketId};
+use super::core::{Core, Effect, Outgoing, Priority, SOCKETS_MAX, SocketId};
 use super::device_state::DeviceState;
 use super::segments::{Arrival, CREDIT_MAX, Content, RxSegments, SegmentAck, TxSegments};
 use super::{DownReason, LinkEvent, LinkOptions};
@@ -54,6 +54,9 @@ pub(crate) struct Shared {
     core: Mutex<Core>,
     urgent: [SegQueue<Outgoing>; 2],
     low: SegQueue<Outgoing>,
+    /// Bit `n`: an ack of socket `n` is queued. It says what has arrived when it goes out, so one is enough, and a peer that
+    /// sends and does not read makes no queue grow. Changed only under the core's lock.
+    acks_queued: AtomicU64,
     pub(crate) events: Sender<LinkEvent>,
     pub(crate) untaken: AtomicUsize,
     untaken_bytes: AtomicUsize,
@@ -127,6 +130,7 @@ impl Shared {
             sink: OnceLock::new(),
             urgent: Default::default(),
             low: SegQueue::new(),
+            acks_queued: AtomicU64::new(0),
             events,
             untaken: AtomicUsize::new(0),
             untaken_bytes: AtomicUsize::new(0),
@@ -422,9 +426,13 @@ impl Shared {
         self.low.pop().and_then(|frame| self.carry(device, frame))
     }
 
-    fn carry(&self, device: u8, frame: Outgoing) -> Option<Outgoing> {
+    fn carry(&self, device: u8, mut frame: Outgoing) -> Option<Outgoing> {
+        let mut core = self.core();
         if frame.kind == FrameKind::Message {
-            self.core().carried(device, frame.socket, frame.sequence);
+            core.carried(device, frame.socket, frame.sequence);
+        } else {
+            self.acks_queued.fetch_and(!ack_bit(&frame), Ordering::Relaxed);
+            frame.sequence = core.taken_over(frame.socket).unwrap_or(frame.sequence);
         }
         Some(frame)
     }
@@ -449,6 +457,7 @@ impl Shared {
         let (mut urgent, mut low) = (0, 0);
         for effect in effects {
             match effect {
+                Effect::Transmit(frame) if frame.kind == FrameKind::Ack && self.has_ack_queued(&frame) => {}
                 Effect::Transmit(frame) => {
                     *if frame.socket.priority() == Priority::Low { &mut low } else { &mut urgent } += 1;
                     self.queue(frame);
@@ -467,6 +476,12 @@ impl Shared {
         self.kick_urgent(urgent);
         self.kick(low, u16::MAX);
         Ok(())
+    }
+
+    /// Is an ack of the same socket queued? If not, this one is from now on.
+    fn has_ack_queued(&self, ack: &Outgoing) -> bool {
+        let bit = ack_bit(ack);
+        self.acks_queued.fetch_or(bit, Ordering::Relaxed) & bit != 0
     }
 
     /// A frame was queued: wakes a device that may carry it.
@@ -641,6 +656,7 @@ impl Shared {
         });
         self.assign_roles();
         let state = self.device(device);
+        state.line().tx = TxSegments::default();
         *state.ended.lock().expect("no thread panics while it holds this") = true;
         state.ended_signal.notify_all();
         self.wake_keeper();
@@ -679,4 +695,9 @@ impl Shared {
         self.assign_roles();
         true
     }
+}
+
+fn ack_bit(ack: &Outgoing) -> u64 {
+    const { assert!(SOCKETS_MAX as u32 <= u64::BITS) };
+    1 << ack.socket.number()
 }

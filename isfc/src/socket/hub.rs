@@ -17,6 +17,8 @@ pub const HUB_NOTICE: u64 = u64::MAX;
 /// Events for the owner that may wait: a peer that sends more messages to other sockets than the owner takes is cut
 /// off, as a link does it, and of devices that come and go no more is told.
 pub const EVENTS_MAX: usize = 4096;
+/// The same, in bytes of messages.
+pub const EVENTS_BYTES_MAX: usize = 64 << 20;
 
 /// A link does not say when it has room again. It is asked again after this, and whenever something comes in.
 const ASK_AGAIN: Duration = Duration::from_millis(2);
@@ -60,6 +62,8 @@ pub(super) struct State {
     pub(super) tickets: HashMap<MessageId, Arc<Slot>>,
     signals: HashMap<EndpointId, Arc<Condvar>>,
     events: VecDeque<LinkEvent>,
+    /// Bytes of the messages among them.
+    event_bytes: usize,
     /// The hub is dropped.
     pub(super) over: bool,
 }
@@ -82,6 +86,7 @@ impl Hub {
             tickets: HashMap::new(),
             signals: HashMap::new(),
             events: VecDeque::new(),
+            event_bytes: 0,
             over: false,
         };
         let inner = Arc::new(Inner { state: Mutex::new(state), events: Condvar::new() });
@@ -138,6 +143,9 @@ impl Hub {
         let mut state = self.inner.lock();
         loop {
             if let Some(event) = state.events.pop_front() {
+                if let LinkEvent::Message(_, body) = &event {
+                    state.event_bytes -= body.len();
+                }
                 return Ok(event);
             }
             match wait(state, &self.inner.events, deadline) {
@@ -250,6 +258,10 @@ impl State {
                 if self.events.len() >= EVENTS_MAX {
                     return Err(format!("{EVENTS_MAX} messages wait untaken"));
                 }
+                if self.event_bytes > EVENTS_BYTES_MAX {
+                    return Err(format!("messages of {EVENTS_BYTES_MAX} bytes wait untaken"));
+                }
+                self.event_bytes += body.len();
                 self.events.push_back(LinkEvent::Message(socket, body));
             }
             LinkEvent::DeviceDown(..) | LinkEvent::DeviceUp(_) if self.events.len() >= EVENTS_MAX => {}

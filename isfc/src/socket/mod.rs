@@ -80,7 +80,7 @@ pub mod wire;
 
 pub use self::core::{Core, Effect, EndpointId, Epoch, MessageId, Received};
 pub use self::endpoint::{Endpoint, RecvError, Ticket, WaitError};
-pub use self::hub::{EVENTS_MAX, HUB_NOTICE, Hub};
+pub use self::hub::{EVENTS_BYTES_MAX, EVENTS_MAX, HUB_NOTICE, Hub};
 pub use self::name::{EndpointName, NAME_LEN_BYTES, NameError};
 pub use self::receipt::{OpenError, ProtocolError, Receipt, Refusal, SendError};
 use crate::link::{Priority, SocketId};

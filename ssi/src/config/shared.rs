@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::statement::{DefineVswitch, MacPrefix, Owned, PdrVolume};
+use super::statement::{DefineVswitch, MacPrefix, Owned};
 use super::{Effective, Endpoint};
 use crate::{Slot, VolumeLabel};
 
@@ -57,20 +57,14 @@ impl Comparison {
 impl Effective {
     /// What must be the same on all members, by its name.
     ///
-    /// The SSI statement; CP-owned volumes that are for everyone, since spool volumes need the same slot everywhere; the
-    /// prefix of users' MAC addresses; and relocation domains.
+    /// The SSI statement, but for the PDR volume: whoever compares has found the other one in the record already, and the
+    /// record can be moved while members run that began with another statement. CP-owned volumes that are for everyone,
+    /// since spool volumes need the same slot everywhere; the prefix of users' MAC addresses; and relocation domains.
     pub fn shared(&self) -> BTreeMap<String, String> {
         let mut shared = BTreeMap::new();
         let mut say = |name: String, value: String| shared.insert(name, value);
         if let Some(ssi) = &self.ssi {
             say("SSI name".into(), ssi.name.to_string());
-            say(
-                "PDR volume".into(),
-                match ssi.pdr_volume {
-                    PdrVolume::Sysparm => "&SYSPARM".into(),
-                    PdrVolume::Label(label) => label.to_string(),
-                },
-            );
             for slot in Slot::all() {
                 let member = ssi.members().find(|(named, _)| *named == slot).map(|(_, member)| member);
                 say(format!("slot {slot}"), member.map_or("AVAILABLE".into(), |member| member.to_string()));

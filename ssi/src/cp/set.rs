@@ -5,6 +5,7 @@ use super::{Cp, Issuer, Outcome, PATIENCE, Refusal, Response};
 use crate::dasd::{Access, attach};
 use crate::member::{Command, CommandRefused};
 use crate::name::{SystemName, VolumeLabel};
+use crate::pdr;
 
 pub(super) fn run(cp: &Cp, _: &Issuer, words: &mut Words<'_>) -> Outcome {
     if !words.accept("SSI") {
@@ -45,8 +46,10 @@ fn pdr_volume(cp: &Cp, words: &mut Words<'_>) -> Outcome {
         .as_ref()
         .ok_or_else(|| Refusal::plain("This system is not a member of an SSI cluster."))?;
     // The move itself would only say that it cannot be done.
-    let attached = attach(&cp.dir.volume(label), Access::Write, label, ssi.name, cp.member());
-    attached.map_err(|error| Refusal::plain(error.to_string()))?;
+    let path = cp.dir.volume(label);
+    let attached = attach(&path, Access::Write, label, ssi.name, cp.member());
+    let (_, found) = attached.map_err(|error| Refusal::plain(error.to_string()))?;
+    pdr::check_room(&path, &found.allocation).map_err(|error| Refusal::plain(error.to_string()))?;
     order(cp, Command::MoveRecord(label))?;
     Ok(Response::line(format!(
         "The persistent data record is on volume {label} now; change PDR_VOLUME in SYSTEM CONFIG."

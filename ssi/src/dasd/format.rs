@@ -1,5 +1,6 @@
 //! Formatting, labels, and attaching: is it the volume that is wanted, and may this member have it?
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::allocation::{Allocation, Owner};
@@ -23,17 +24,23 @@ pub struct Label {
     pub allocation: Allocation,
 }
 
-/// Makes a volume: formats every track, and writes label, allocation and owner. There must be no file of that name; it is
-/// made under another and gets its name when it is whole.
+/// Makes a volume: formats every track, and writes label, allocation and owner. There must be no file of that name; it
+/// gets its name when it is whole.
 ///
 /// # Errors
 /// See [`DasdError`]; an allocation that cannot be is a [`DasdError::Format`].
 pub fn format(path: &Path, geometry: Geometry, label: &Label) -> Result<Volume, DasdError> {
-    if path.exists() {
+    let is_there = || {
         let reason = "there is a file of that name already".to_owned();
-        return Err(DasdError::Format { path: path.to_owned(), reason });
+        DasdError::Format { path: path.to_owned(), reason }
+    };
+    if path.exists() {
+        return Err(is_there());
     }
-    reformat(path, geometry, label)
+    make(path, geometry, label)?.name(false).map_err(|error| match error {
+        DasdError::Io { source, .. } if source.kind() == ErrorKind::AlreadyExists => is_there(),
+        other => other,
+    })
 }
 
 /// The same, but a file that is there is replaced; it stays as it is if the new one cannot be made.
@@ -41,26 +48,16 @@ pub fn format(path: &Path, geometry: Geometry, label: &Label) -> Result<Volume, 
 /// # Errors
 /// As for [`format()`].
 pub fn reformat(path: &Path, geometry: Geometry, label: &Label) -> Result<Volume, DasdError> {
-    let bad = |reason: String| DasdError::Format { path: path.to_owned(), reason };
-    label.allocation.check(geometry.cylinders).map_err(|error| bad(error.to_string()))?;
     if path.is_dir() {
-        return Err(bad("not a file".to_owned()));
+        return Err(DasdError::Format { path: path.to_owned(), reason: "not a file".to_owned() });
     }
-    let made = path.with_extension("formatting");
-    let _ = std::fs::remove_file(&made);
-    let outcome = fill(&made, geometry, label);
-    let named = outcome.and_then(|()| {
-        std::fs::rename(&made, path).map_err(|source| DasdError::Io { path: path.to_owned(), source })
-    });
-    if named.is_err() {
-        let _ = std::fs::remove_file(&made);
-    }
-    named.and_then(|()| Volume::open(path, Access::Write))
+    make(path, geometry, label)?.name(true)
 }
 
-fn fill(made: &Path, geometry: Geometry, label: &Label) -> Result<(), DasdError> {
-    let volume = Volume::create(made, geometry)?;
-    let _turn = volume.turn(true)?;
+fn make(path: &Path, geometry: Geometry, label: &Label) -> Result<Volume, DasdError> {
+    let bad = |reason: String| DasdError::Format { path: path.to_owned(), reason };
+    label.allocation.check(geometry.cylinders).map_err(|error| bad(error.to_string()))?;
+    let volume = Volume::create(path, geometry)?;
     for cylinder in 0..geometry.cylinders {
         for head in 0..HEADS {
             let records = if (cylinder, head) == (0, 0) { system_records(label) } else { Vec::new() };
@@ -69,7 +66,8 @@ fn fill(made: &Path, geometry: Geometry, label: &Label) -> Result<(), DasdError>
             volume.write_track(cylinder, head, 0, &bytes)?;
         }
     }
-    volume.sync()
+    volume.sync()?;
+    Ok(volume)
 }
 
 fn system_records(label: &Label) -> Vec<NewRecord> {

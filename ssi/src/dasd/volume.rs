@@ -1,9 +1,13 @@
 //! A volume's file.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat};
+use rustix::io::Errno;
 
 use super::geometry::{CYLINDERS_MAX, Geometry, HEADS, TRACK_LEN_BYTES};
 
@@ -73,6 +77,37 @@ pub struct Volume {
     file: File,
     path: PathBuf,
     geometry: Geometry,
+    /// A name that its file has only while it is being made.
+    made_as: Option<PathBuf>,
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        self.forget_passing_name();
+    }
+}
+
+/// A new file without a name in the directory of `path`; where the file system has no such files, with a passing one.
+fn unnamed(path: &Path) -> std::io::Result<(File, Option<PathBuf>)> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    match openat(CWD, parent, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => Ok((file.into(), None)),
+        Err(Errno::OPNOTSUPP | Errno::ISDIR) => named(path).map(|(file, name)| (file, Some(name))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A new file with a passing name.
+fn named(path: &Path) -> std::io::Result<(File, PathBuf)> {
+    let name = passing_name(path);
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create_new(true).mode(0o600).open(&name)?;
+    Ok((file, name))
+}
+
+fn passing_name(path: &Path) -> PathBuf {
+    path.with_extension(format!("formatting{}", std::process::id()))
 }
 
 impl Volume {
@@ -82,7 +117,10 @@ impl Volume {
     /// See [`DasdError`].
     pub fn open(path: &Path, access: Access) -> Result<Self, DasdError> {
         let failed = |source| DasdError::Io { path: path.to_owned(), source };
-        let file = OpenOptions::new().read(true).write(access == Access::Write).open(path).map_err(failed)?;
+        let mut options = OpenOptions::new();
+        // Files do not mind; whoever opens a pipe would wait for its other end.
+        options.read(true).write(access == Access::Write).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+        let file = options.open(path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         let not = |reason: String| DasdError::Format { path: path.to_owned(), reason };
         if !metadata.is_file() {
@@ -94,22 +132,52 @@ impl Volume {
         }
         file.read_exact_at(&mut header, 0).map_err(failed)?;
         let geometry = check_header(&header, metadata.len()).map_err(not)?;
-        Ok(Self { file, path: path.to_owned(), geometry })
+        Ok(Self { file, path: path.to_owned(), geometry, made_as: None })
     }
 
-    /// Makes the file of a volume whose tracks have never been formatted. There must be none of that name.
+    /// Makes the file of a volume whose tracks have never been formatted. It gets its name by [`Self::name`]; what never
+    /// gets one is gone with its process, where the file system can do that.
     pub(super) fn create(path: &Path, geometry: Geometry) -> Result<Self, DasdError> {
         let failed = |source| DasdError::Io { path: path.to_owned(), source };
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+        let (file, made_as) = unnamed(path).map_err(failed)?;
+        let volume = Self { file, path: path.to_owned(), geometry, made_as };
         let mut header = [0; HEADER_LEN_BYTES as usize];
         header[..8].copy_from_slice(MAGIC);
         header[8..12].copy_from_slice(&u32::from(HEADS).to_le_bytes());
         header[12..16].copy_from_slice(&(TRACK_LEN_BYTES as u32).to_le_bytes());
         header[16] = 0x90;
-        file.write_all_at(&header, 0).map_err(failed)?;
-        file.set_len(len_bytes(geometry)).map_err(failed)?;
-        Ok(Self { file, path: path.to_owned(), geometry })
+        volume.file.write_all_at(&header, 0).map_err(failed)?;
+        volume.file.set_len(len_bytes(geometry)).map_err(failed)?;
+        Ok(volume)
+    }
+
+    /// Gives a volume that was made its name. If there is a file of that name, it is replaced, or nothing happens.
+    pub(super) fn name(mut self, replaces: bool) -> Result<Self, DasdError> {
+        if !replaces {
+            self.link(&self.path)?;
+            self.forget_passing_name();
+            return Ok(self);
+        }
+        let passing = passing_name(&self.path);
+        if self.made_as.is_none() {
+            self.link(&passing)?;
+            self.made_as = Some(passing.clone());
+        }
+        std::fs::rename(&passing, &self.path).map_err(|source| self.io(source))?;
+        self.made_as = None;
+        Ok(self)
+    }
+
+    /// One more name for its file.
+    fn link(&self, name: &Path) -> Result<(), DasdError> {
+        let open = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        linkat(CWD, open, CWD, name, AtFlags::SYMLINK_FOLLOW).map_err(|error| self.io(error.into()))
+    }
+
+    fn forget_passing_name(&mut self) {
+        if let Some(name) = self.made_as.take() {
+            let _ = std::fs::remove_file(name);
+        }
     }
 
     /// How large it is.
@@ -236,5 +304,53 @@ fn check_header(header: &[u8; 32], file_len_bytes: u64) -> Result<Geometry, Stri
         _ => Err(format!(
             "{file_len_bytes} bytes are no whole number of cylinders from 1 to {CYLINDERS_MAX}: it is truncated or damaged"
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn a_volume_that_is_never_finished_leaves_nothing_and_one_that_is_its_name_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("V.dasd");
+        let names = || -> Vec<_> {
+            std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+        };
+        let create = || Volume::create(&path, Geometry { cylinders: 1 }).unwrap();
+        drop(create());
+        assert!(names().is_empty());
+        create().name(false).unwrap();
+        assert_eq!(names(), ["V.dasd"]);
+        create().name(false).unwrap_err();
+        let (old, new) = (std::fs::metadata(&path).unwrap(), create());
+        new.name(true).unwrap();
+        assert_eq!(names(), ["V.dasd"]);
+        assert_ne!(std::fs::metadata(&path).unwrap().ino(), old.ino());
+    }
+
+    #[test]
+    fn so_does_one_on_a_file_system_that_has_no_files_without_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("V.dasd");
+        let create = || {
+            let (file, passing) = named(&path).unwrap();
+            let geometry = Geometry { cylinders: 1 };
+            Volume { file, path: path.clone(), geometry, made_as: Some(passing) }
+        };
+        let count = || std::fs::read_dir(dir.path()).unwrap().count();
+        let volume = create();
+        assert_eq!(count(), 1);
+        drop(volume);
+        assert_eq!(count(), 0);
+        for replaces in [false, true] {
+            create().name(replaces).unwrap();
+            assert!(path.exists() && count() == 1);
+        }
+        create().name(false).unwrap_err();
+        assert_eq!(count(), 1);
     }
 }

@@ -5,10 +5,13 @@ mod commands;
 mod operations;
 mod outlook;
 mod peers;
+mod strangers;
 mod time;
 mod transitions;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use strangers::Claim;
 
 use super::interface::{Command, CommandRefused, Effect, Input, RecordOutcome, Stopped, Timing};
 use super::message::{LEVEL, LEVEL_OF_PROMISES, LEVEL_OLDEST, Message, Shares, Transition};
@@ -106,6 +109,8 @@ pub struct Member {
     consented: Option<Consented>,
     /// A request whose sender the record has not shown yet.
     asked: Option<Asked>,
+    /// Lives that other members claim to be in.
+    claims: [Claim; SLOTS],
     early: Vec<(Slot, String, Vec<u8>)>,
     view: View,
     /// The operation under way, and when it began.
@@ -142,6 +147,7 @@ impl Member {
             their_reach: [None; SLOTS],
             consented: None,
             asked: None,
+            claims: [Claim::Known; SLOTS],
             early: Vec::new(),
             view: View { me: slot, mode: Mode::Safe, states, reached },
             under_way: None,

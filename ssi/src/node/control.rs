@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::console::Listener;
 use crate::cp::{Cp, Response};
 use crate::name::UserId;
 
@@ -121,10 +122,20 @@ fn accept(listener: &UnixListener, cp: &Cp) {
 }
 
 fn serve_client(stream: &UnixStream, cp: &Cp) -> Result<(), String> {
+    let mut listens = None;
+    let outcome = converse(stream, cp, &mut listens);
+    if let Some(number) = listens {
+        // Its thread ends with it, though nothing may be told for days.
+        cp.console.forget(number);
+    }
+    outcome
+}
+
+/// Answers until the client is done; if it `listens`, its number at the console.
+fn converse(stream: &UnixStream, cp: &Cp, listens: &mut Option<u64>) -> Result<(), String> {
     stream.set_read_timeout(Some(IDLE_MAX)).map_err(|error| error.to_string())?;
     let writer = Arc::new(Mutex::new(stream.try_clone().map_err(|error| error.to_string())?));
     let mut reader = BufReader::new(stream);
-    let mut listens = false;
     loop {
         let asked = match read_line(&mut reader, ASKED_LEN_BYTES_MAX) {
             Ok(Some(line)) => {
@@ -132,7 +143,7 @@ fn serve_client(stream: &UnixStream, cp: &Cp) -> Result<(), String> {
             }
             Ok(None) => return Ok(()),
             // Who listens may say nothing for as long as he likes.
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && listens => continue,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && listens.is_some() => continue,
             Err(error) => return Err(error.to_string()),
         };
         match asked {
@@ -143,18 +154,19 @@ fn serve_client(stream: &UnixStream, cp: &Cp) -> Result<(), String> {
                 cp.pending.fetch_sub(1, Ordering::SeqCst);
                 said?;
             }
-            Asked::Listen { history } if !listens => {
-                listens = true;
-                tell(&writer, cp, history)?;
+            Asked::Listen { history } if listens.is_none() => {
+                let listener = cp.console.listen();
+                *listens = Some(listener.number);
+                tell(&writer, listener, history)?;
             }
             Asked::Listen { .. } => return Err("it listens already".to_owned()),
         }
     }
 }
 
-/// Passes on what operators are told, in a thread of its own, until the client is gone.
-fn tell(writer: &Arc<Mutex<UnixStream>>, cp: &Cp, history: usize) -> Result<(), String> {
-    let (lines, news) = cp.console.listen();
+/// Passes on what operators are told, in a thread of its own, until the listener is forgotten.
+fn tell(writer: &Arc<Mutex<UnixStream>>, listener: Listener, history: usize) -> Result<(), String> {
+    let Listener { history: lines, news, .. } = listener;
     for line in lines.iter().skip(lines.len().saturating_sub(history)) {
         say(writer, &Answer::Told(line.clone()))?;
     }

@@ -29,7 +29,7 @@ mod start;
 mod volume;
 
 pub use attach::{AttachedVolume, attach, attach_all};
-pub use console::Console;
+pub use console::{Console, Listener};
 pub use control::{Answer, Asked, CONNECTIONS_MAX, Client, ClientError, ClientSender, ControlError};
 pub use dir::{ClusterDir, make_private};
 pub use inbox::{CallError, Handle, Snapshot};

@@ -162,6 +162,10 @@ impl Peer {
     pub(super) fn stop(&self) {
         self.inner.stop.store(true, Ordering::SeqCst);
         self.inner.wake.notify_all();
+        // The process may end before its listener does.
+        if let Door::Listen(Address::Unix(path) | Address::Shm(path), _) = &self.inner.options.door {
+            let _ = std::fs::remove_file(path);
+        }
     }
 
     /// ACTIVATE ISLINK: devices that were taken out belong to the link again.

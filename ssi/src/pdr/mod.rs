@@ -42,5 +42,5 @@ mod ticket;
 mod tool;
 
 pub use layout::{CONTENTS_LEN_BYTES, Contents, Stamps, SystemStamps};
-pub use store::{PdrError, PdrStore, Places, STEAL_AFTER, View, view};
+pub use store::{PdrError, PdrStore, Places, STEAL_AFTER, View, check_room, view};
 pub use tool::{create, unlock, upgrade};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::layout::{CONTENTS_LEN_BYTES, Contents, Stamps, get, put};
 use super::ticket::{self, Key, Ticket};
-use crate::dasd::{Access, Ccw, DasdError, NewRecord, Volume, attach};
+use crate::dasd::{Access, Allocation, Ccw, DasdError, Extent, NewRecord, Use, Volume, attach};
 use crate::member::{Change, ChangeRefused, Record, RecordOutcome};
 use crate::name::{ClusterName, Slot, SystemName, VolumeLabel};
 use crate::node::RecordStore;
@@ -38,6 +38,24 @@ pub enum PdrError {
     /// There is none.
     #[error("volume {} has no persistent data record (lgr formssi CREATE makes one)", .0.display())]
     Missing(PathBuf),
+    /// Its place is used for something else.
+    #[error("volume {}: {used} has cylinder 0: there is no room for a persistent data record", path.display())]
+    NoRoom {
+        /// The volume.
+        path: PathBuf,
+        /// What is there.
+        used: Extent,
+    },
+    /// There is one already.
+    #[error(
+        "volume {} has a persistent data record of cluster {found} already (--replace overwrites it)", path.display()
+    )]
+    Exists {
+        /// The volume.
+        path: PathBuf,
+        /// Whose it is.
+        found: ClusterName,
+    },
     /// It is another cluster's.
     #[error("the persistent data record on volume {} is that of cluster {found}, not of {expected}", path.display())]
     Cluster {
@@ -247,7 +265,8 @@ impl PdrStore {
     /// Puts a copy of the record on another volume. It counts once this one says so.
     fn copy_to(&self, label: VolumeLabel, contents: &Contents) -> Result<(), PdrError> {
         let path = (self.places)(label);
-        let (volume, _) = attach(&path, Access::Write, label, self.cluster, self.owner)?;
+        let (volume, found) = attach(&path, Access::Write, label, self.cluster, self.owner)?;
+        check_room(&path, &found.allocation)?;
         if let Ok((key, _)) = read_lock(&volume) {
             self.check_cluster(key.cluster)?;
         }
@@ -440,6 +459,15 @@ fn stamp(stamps: &mut Stamps, before: &Record, after: &Record, now: SystemTime) 
             of.changed = Some(now);
         }
     }
+}
+
+/// Whether a volume that is allocated so has room for the record: only PERM space is nobody's who would write over it.
+///
+/// # Errors
+/// [`PdrError::NoRoom`].
+pub fn check_room(path: &Path, allocation: &Allocation) -> Result<(), PdrError> {
+    let used = allocation.extents.iter().find(|extent| extent.first == 0 && extent.used_for != Use::Perm);
+    used.map_or(Ok(()), |used| Err(PdrError::NoRoom { path: path.to_owned(), used: *used }))
 }
 
 /// Formats the three tracks.

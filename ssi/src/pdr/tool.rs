@@ -4,25 +4,24 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::layout::{Contents, Stamps};
-use super::store::{PdrError, TOOL, TRIES_MAX, at_lock, chain, contents_of, put_record, read_lock, write};
+use super::store::{
+    PdrError, TOOL, TRIES_MAX, at_lock, chain, check_room, contents_of, put_record, read_lock, write,
+};
 use super::ticket::{self, Ticket};
-use crate::dasd::{Access, Ccw, Volume};
+use crate::dasd::{Access, Ccw, Volume, label};
 use crate::member::{LEVEL, Record};
 use crate::name::ClusterName;
 
-/// Format: writes a new record, all of whose members are down. One that is there already must be of the same cluster, or
-/// is only replaced if `replace` says so.
+/// Format: writes a new record, all of whose members are down. One that is there already, of whatever cluster, is only
+/// replaced if `replace` says so.
 ///
 /// # Errors
 /// See [`PdrError`].
 pub fn create(path: &Path, record: &Record, replace: bool) -> Result<(), PdrError> {
     let volume = Volume::open(path, Access::Write)?;
+    check_room(path, &label(&volume)?.allocation)?;
     if !replace && let Ok((key, _)) = read_lock(&volume) {
-        return Err(PdrError::Cluster {
-            path: path.to_owned(),
-            found: key.cluster,
-            expected: record.cluster,
-        });
+        return Err(PdrError::Exists { path: path.to_owned(), found: key.cluster });
     }
     let stamps = Stamps { last: Some(SystemTime::now()), ..Stamps::default() };
     let contents = Contents { generation: 1, record: *record, stamps, moved_to: None, copied_from: None };

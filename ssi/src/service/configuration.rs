@@ -72,7 +72,7 @@ mod tests {
     fn service(member: &str, volume: &str, prefix: &str) -> Configuration {
         let pair = |name: &str, value: &str| [(name.to_owned(), value.to_owned())].into();
         let comparison = Comparison {
-            same: pair("PDR volume", volume),
+            same: pair("CP_OWNED slot 10", volume),
             same_where_both: Default::default(),
             different: pair("VMLAN MACPREFIX", prefix),
         };
@@ -82,16 +82,16 @@ mod tests {
     #[test]
     fn a_veto_names_what_differs_and_both_values() {
         let check = |other: &Configuration| {
-            service("MEMBERA", "VMCOM1", "02000A").check_join(Slot::new(2).unwrap(), &other.state())
+            service("MEMBERA", "M01S01", "02000A").check_join(Slot::new(2).unwrap(), &other.state())
         };
-        assert_eq!(check(&service("MEMBERB", "VMCOM1", "02000B")), Ok(()));
+        assert_eq!(check(&service("MEMBERB", "M01S01", "02000B")), Ok(()));
         assert_eq!(
-            check(&service("MEMBERB", "VMCOM2", "02000B")),
-            Err("PDR volume: VMCOM1 on MEMBERA, VMCOM2 on MEMBERB".to_owned())
+            check(&service("MEMBERB", "M02S01", "02000B")),
+            Err("CP_OWNED slot 10: M01S01 on MEMBERA, M02S01 on MEMBERB".to_owned())
         );
         assert_eq!(
-            check(&service("MEMBERB", "VMCOM2", "02000A")),
-            Err("PDR volume: VMCOM1 on MEMBERA, VMCOM2 on MEMBERB (and 1 more)".to_owned())
+            check(&service("MEMBERB", "M02S01", "02000A")),
+            Err("CP_OWNED slot 10: M01S01 on MEMBERA, M02S01 on MEMBERB (and 1 more)".to_owned())
         );
         let garbage = service("MEMBERA", "V", "P").check_join(Slot::new(2).unwrap(), &[0xFF; 9]);
         assert!(garbage.unwrap_err().starts_with("slot 2: "));

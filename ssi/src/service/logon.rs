@@ -139,7 +139,7 @@ pub struct Logon {
     others: BTreeMap<UserId, Claims>,
     attempts: BTreeMap<UserId, Attempt>,
     attempts_made: u64,
-    held: Vec<(u64, UserId)>,
+    held: Vec<(u64, UserId, UserKind)>,
 }
 
 impl Logon {
@@ -167,11 +167,11 @@ impl Logon {
         Ok(())
     }
 
-    fn log_on(&mut self, view: &View, request: u64, user: UserId, out: &mut Vec<Output>) {
+    fn log_on(&mut self, view: &View, request: u64, (user, kind): (UserId, UserKind), out: &mut Vec<Output>) {
         let holder = if self.mine.contains_key(&user) || self.attempts.contains_key(&user) {
             Some(view.me)
         } else {
-            self.others.get(&user).and_then(Claims::first)
+            self.others.get(&user).filter(|_| kind == UserKind::Single).and_then(Claims::first)
         };
         if let Some(holder) = holder {
             return answer(request, LogonAnswer::Refused(LogonRefusal::LoggedOn(holder)), out);
@@ -181,7 +181,11 @@ impl Logon {
             Mode::InFlux if self.held.len() >= HELD_MAX => {
                 answer(request, LogonAnswer::Refused(LogonRefusal::TooMany), out);
             }
-            Mode::InFlux => self.held.push((request, user)),
+            Mode::InFlux => self.held.push((request, user, kind)),
+            Mode::Stable if kind == UserKind::Multi => {
+                self.mine.insert(user, kind);
+                answer(request, LogonAnswer::Granted, out);
+            }
             Mode::Stable => {
                 let asked: BTreeSet<Slot> = view.peers().collect();
                 self.attempts_made += 1;
@@ -253,11 +257,11 @@ impl Logon {
         let users: Vec<UserId> = self.attempts.keys().copied().collect();
         for user in users {
             if let Some(request) = self.give_up(view, user, out) {
-                self.held.push((request, user));
+                self.held.push((request, user, UserKind::Single));
             }
         }
         if view.mode == Mode::Safe {
-            for (request, _) in self.held.drain(..) {
+            for (request, ..) in self.held.drain(..) {
                 answer(request, LogonAnswer::Refused(LogonRefusal::Safe), out);
             }
         }
@@ -303,8 +307,8 @@ impl Service for Logon {
     }
 
     fn prepare_for_stable(&mut self, view: &View, out: &mut Vec<Output>) {
-        for (request, user) in std::mem::take(&mut self.held) {
-            self.log_on(view, request, user, out);
+        for (request, user, kind) in std::mem::take(&mut self.held) {
+            self.log_on(view, request, (user, kind), out);
         }
     }
 
@@ -325,7 +329,7 @@ impl Service for Logon {
             }
             PeerMessage::Later(user, number) if self.is_current(user, number) => {
                 if let Some(request) = self.give_up(view, user, out) {
-                    self.held.push((request, user));
+                    self.held.push((request, user, UserKind::Single));
                 }
             }
             // The answer to an attempt that was given up.
@@ -348,17 +352,7 @@ impl Service for Logon {
 
     fn request(&mut self, view: &View, request: u64, body: &[u8], out: &mut Vec<Output>) {
         match decode::<LogonRequest>(body) {
-            Ok(LogonRequest::On(user, UserKind::Single)) => self.log_on(view, request, user, out),
-            Ok(LogonRequest::On(user, UserKind::Multi)) => {
-                let granted = if view.mode == Mode::Safe {
-                    LogonAnswer::Refused(LogonRefusal::Safe)
-                } else if self.mine.insert(user, UserKind::Multi).is_some() {
-                    LogonAnswer::Refused(LogonRefusal::LoggedOn(view.me))
-                } else {
-                    LogonAnswer::Granted
-                };
-                answer(request, granted, out);
-            }
+            Ok(LogonRequest::On(user, kind)) => self.log_on(view, request, (user, kind), out),
             Ok(LogonRequest::Off(user)) => {
                 let done = self.log_off(view, user, out);
                 answer(request, done.map_or_else(LogonAnswer::Refused, |()| LogonAnswer::Granted), out);
@@ -385,5 +379,66 @@ fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, String> {
         Ok((value, [])) => Ok(value),
         Ok(_) => Err("bytes are left over".to_owned()),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::MEMBERS_MAX;
+
+    /// Two members, of which this is the first.
+    fn view(mode: Mode) -> View {
+        let me = Slot::new(1).unwrap();
+        let mut states = [MemberState::Down; MEMBERS_MAX as usize];
+        states[..2].fill(MemberState::Joined);
+        View { me, mode, states, reached: [false, true, false, false] }
+    }
+
+    fn ask(logon: &mut Logon, mode: Mode, request: &LogonRequest) -> Vec<LogonAnswer> {
+        let mut out = Vec::new();
+        logon.request(&view(mode), 1, &request.encode(), &mut out);
+        answers(&out)
+    }
+
+    fn answers(out: &[Output]) -> Vec<LogonAnswer> {
+        let answer = |output: &Output| match output {
+            Output::Answer { body, .. } => Some(LogonAnswer::decode(body).unwrap()),
+            Output::Send { .. } => None,
+        };
+        out.iter().filter_map(answer).collect()
+    }
+
+    #[test]
+    fn users_of_both_kinds_wait_while_the_cluster_changes_and_are_refused_while_it_is_safe() {
+        let user = UserId::new("SOMEBODY").unwrap();
+        for kind in [UserKind::Single, UserKind::Multi] {
+            let mut logon = Logon::new();
+            let on = LogonRequest::On(user, kind);
+            let safe = || LogonAnswer::Refused(LogonRefusal::Safe);
+            assert_eq!(ask(&mut logon, Mode::Safe, &on), [safe()]);
+            assert_eq!(ask(&mut logon, Mode::InFlux, &on), []);
+            assert_eq!(logon.here().count(), 0);
+            let mut out = Vec::new();
+            logon.member_changed(&view(Mode::Safe), &mut out);
+            assert_eq!(answers(&out), [safe()]);
+        }
+        let mut logon = Logon::new();
+        ask(&mut logon, Mode::InFlux, &LogonRequest::On(user, UserKind::Multi));
+        let mut out = Vec::new();
+        logon.prepare_for_stable(&view(Mode::Stable), &mut out);
+        assert_eq!(answers(&out), [LogonAnswer::Granted]);
+    }
+
+    #[test]
+    fn a_user_whose_kind_changes_while_it_is_on_is_still_free_for_all_once_it_is_off() {
+        let user = UserId::new("SOMEBODY").unwrap();
+        let mut logon = Logon { mine: [(user, UserKind::Single)].into(), ..Logon::default() };
+        let again = ask(&mut logon, Mode::Stable, &LogonRequest::On(user, UserKind::Multi));
+        assert_eq!(again, [LogonAnswer::Refused(LogonRefusal::LoggedOn(view(Mode::Stable).me))]);
+        let mut out = Vec::new();
+        logon.request(&view(Mode::Stable), 2, &LogonRequest::Off(user).encode(), &mut out);
+        let free = encode(&PeerMessage::Free(user));
+        assert!(out.contains(&Output::Send { to: Slot::new(2).unwrap(), body: free }), "{out:?}");
     }
 }

@@ -73,8 +73,8 @@ enum Written {
 
 impl Written {
     fn service(self, slot: Slot) -> Configuration {
-        let volume = if self == Self::Right { "VMCOM1" } else { "VMCOM2" };
-        let same = [("PDR volume".to_owned(), volume.to_owned())].into();
+        let volume = if self == Self::Right { "M01S01" } else { "M02S01" };
+        let same = [("CP_OWNED slot 10".to_owned(), volume.to_owned())].into();
         Configuration::new(system(slot), Comparison { same, ..Comparison::default() })
     }
 }

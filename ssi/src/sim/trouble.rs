@@ -65,10 +65,11 @@ impl Simulation {
             }
             8..12 => return self.log_off(slot),
             _ => {
-                // Often several at once.
+                // Often several at once, and often for one user.
+                let (one, number) = (self.dice.once_in(2), self.dice.roll(USERS));
                 for _ in 0..=self.dice.roll(3) {
                     let slot = Slot::new(1 + self.dice.roll(SLOTS as u64) as u8).expect("1 to 4");
-                    let number = self.dice.roll(USERS);
+                    let number = if one { number } else { self.dice.roll(USERS) };
                     self.log_on(slot, user(number))?;
                 }
             }

@@ -151,7 +151,7 @@ impl State {
 
     pub fn boot(&mut self, index: usize) {
         let volume = if self.odd == Some(index) { "VMCOM2" } else { "VMCOM1" };
-        let same = [("PDR volume".to_owned(), volume.to_owned())].into();
+        let same = [("CP_OWNED slot 10".to_owned(), volume.to_owned())].into();
         let comparison = Comparison { same, ..Comparison::default() };
         let services: Vec<Box<dyn Service>> =
             vec![Box::new(Logon::new()), Box::new(Configuration::new(system(index), comparison))];

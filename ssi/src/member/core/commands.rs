@@ -10,10 +10,7 @@ impl Member {
         self.command = Some((number, command));
         let here = self.view.states[self.slot.index()];
         match command {
-            Command::Leave if matches!(self.life, Life::Joined | Life::Isolated) => {
-                self.life = Life::WantsOut { retry_at_ms: now_ms };
-                self.tick(now_ms);
-            }
+            Command::Leave if self.life != Life::Down => self.leave(now_ms),
             Command::SetDown(slot) if self.life == Life::Joined && slot != self.slot => {
                 match self.check_set_down(now_ms, slot) {
                     Ok(record) => self.declare(slot, &record),
@@ -27,6 +24,40 @@ impl Member {
                 self.operate(Some(Change::MoveTo(label)));
             }
             _ => self.reply(Err(CommandRefused::Here(here))),
+        }
+    }
+
+    /// Takes the way out that is open from here. While a step of joining is being made in the record there is none; it is
+    /// tried again when the step is over.
+    fn leave(&mut self, now_ms: u64) {
+        let begins = |change: &Option<Change>| matches!(change, Some(Change::BeginJoin { .. }));
+        match self.life {
+            Life::Waiting { .. } => {
+                self.waiting.retain(|change| !begins(change));
+                if self.under_way.is_none_or(|(change, _)| !begins(&change)) {
+                    self.reply(Ok(()));
+                    self.stop(Stopped::Left);
+                }
+                return;
+            }
+            Life::Connecting | Life::Asking(_) => {
+                self.tell_all(&Message::Abort { incarnation: self.incarnation });
+                self.early.clear();
+                self.operate(Some(Change::FailJoin(self.ident())));
+            }
+            Life::Joined | Life::Isolated => {}
+            Life::Down | Life::Committing(_) | Life::WantsOut { .. } | Life::Leaving(_) | Life::Gone => {
+                return;
+            }
+        }
+        self.life = Life::WantsOut { retry_at_ms: now_ms };
+        self.tick(now_ms);
+    }
+
+    /// An order to leave that came while there was no way out.
+    pub(super) fn leave_if_wanted(&mut self, now_ms: u64) {
+        if self.command.is_some_and(|(_, command)| command == Command::Leave) {
+            self.leave(now_ms);
         }
     }
 

@@ -17,6 +17,7 @@ impl Member {
             && let Some(change) = self.waiting.pop_front()
         {
             self.under_way = Some((change, now_ms));
+            self.check_claims();
             self.effects.push(Effect::Record(change));
         }
     }
@@ -67,6 +68,7 @@ impl Member {
                 *watch = Watch { incarnation, heartbeat, moved_at_ms: now_ms };
             }
         }
+        self.settle_claims(&record);
         self.record = Some(record);
     }
 
@@ -91,6 +93,8 @@ impl Member {
                 self.life = Life::Connecting;
             }
             Change::FinishJoin(_) => self.join_finished(),
+            // It may want to leave already.
+            Change::FailJoin(_) if matches!(self.life, Life::WantsOut { .. }) => {}
             Change::FailJoin(_) => self.life = Life::Isolated,
             Change::BeginLeave(_) => self.ask_to_leave(now_ms),
             Change::FinishLeave(_) => {

@@ -10,12 +10,15 @@ impl Member {
         self.answer_request();
         self.drop_settled_consent(now_ms);
         self.take_level();
+        self.leave_if_wanted(now_ms);
         match &self.life {
             Life::Connecting => self.connect(now_ms),
             Life::Asking(_) => self.commit_if_all_consent(),
             _ => {}
         }
-        self.publish();
+        if self.life != Life::Gone {
+            self.publish();
+        }
     }
 
     /// Services speak the language of the oldest member.
@@ -119,7 +122,7 @@ impl Member {
             let theirs = self.their_reach[peer.index()];
             theirs.is_none_or(|theirs| view.peers().all(|slot| slot == peer || theirs[slot.index()]))
         });
-        if unreached || !reached_by_others {
+        if unreached || !reached_by_others || self.stranger().is_some() {
             return Mode::Safe;
         }
         // One that wants to leave may be leaving already, and not know it yet.

@@ -10,6 +10,7 @@ impl Member {
         self.links[slot.index()] = up;
         self.synced[slot.index()] = None;
         self.their_reach[slot.index()] = None;
+        self.claims[slot.index()] = Claim::Known;
         if up {
             self.resynchronise(slot);
         } else {
@@ -48,7 +49,10 @@ impl Member {
             return;
         }
         match message {
-            Message::Heartbeat { reached, incarnation, .. } => {
+            Message::Heartbeat { reached, incarnation, state, .. } => {
+                if state == MemberState::Joined {
+                    self.claimed(from, incarnation);
+                }
                 if self.is_joined_as(from, incarnation) {
                     self.their_reach[from.index()] = Some(reached);
                 }
@@ -88,7 +92,10 @@ impl Member {
                 self.consented
                     .take_if(|consented| (consented.slot, consented.incarnation) == (from, incarnation));
             }
-            Message::Resynchronise { incarnation, shares } => self.resynchronised(from, incarnation, &shares),
+            Message::Resynchronise { incarnation, shares } => {
+                self.claimed(from, incarnation);
+                self.resynchronised(from, incarnation, &shares);
+            }
             Message::ShareWanted => self.resynchronise(from),
             Message::Service { service, body } => self.service_message(from, service, body),
         }

@@ -48,6 +48,12 @@ impl Member {
     }
 
     pub(super) fn connect(&mut self, now_ms: u64) {
+        if let Some(stranger) = self.stranger() {
+            return self.fail_join("Record", &stranger);
+        }
+        if !self.all_known() {
+            return;
+        }
         let joined = self.joined();
         if joined.iter().any(|slot| !self.links[slot.index()]) {
             if !std::mem::replace(&mut self.has_told_of_waiting, true) {

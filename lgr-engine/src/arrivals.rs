@@ -8,12 +8,16 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use guest_mem::{PAGE_SIZE, PageNumber, Storage};
+use guest_mem::{PAGE_SIZE, PageNumber, Runs, Storage, StorageError};
 use isfc::frame::coverage_digest;
 use isfc::{Admission, Extent, ExtentClass, Notifier, Placed, TransferSink, len_bytes_of};
 
 use crate::codec::packer::Unpacker;
 use crate::message::PassTotals;
+
+mod fresh;
+
+use fresh::Fresh;
 
 const DEVICES_MAX: usize = isfc::hello::DEVICES_MAX as usize;
 const NO_TAG: u64 = u64::MAX;
@@ -42,6 +46,10 @@ impl Bits {
 
     fn get(&self, bit: u64) -> bool {
         self.0[(bit / 64) as usize].load(Ordering::Acquire) & (1 << (bit % 64)) != 0
+    }
+
+    fn clear(&self, bit: u64) {
+        self.0[(bit / 64) as usize].fetch_and(!(1 << (bit % 64)), Ordering::AcqRel);
     }
 
     fn set_range(&self, first: u64, count: u64) {
@@ -83,6 +91,8 @@ pub struct Arrivals {
     total_bytes: AtomicU64,
     /// One for each device; none where nothing comes packed.
     unpackers: Vec<Mutex<Unpacker>>,
+    /// What is made ready when it is first needed.
+    fresh: Option<Fresh>,
     notifier: OnceLock<Notifier>,
 }
 
@@ -110,6 +120,7 @@ impl Arrivals {
             awaited: AtomicU64::new(u64::MAX),
             total_bytes: AtomicU64::new(0),
             unpackers: Vec::new(),
+            fresh: None,
             notifier: OnceLock::new(),
             storage,
         }
@@ -122,6 +133,16 @@ impl Arrivals {
     pub fn with_unpackers(mut self, devices: u8) -> std::io::Result<Self> {
         let unpackers = (0..devices).map(|_| Unpacker::new().map(Mutex::new));
         self.unpackers = unpackers.collect::<std::io::Result<_>>()?;
+        Ok(self)
+    }
+
+    /// Makes memory ready in pieces of 2 MiB as pages arrive, where `coming` says that all of a piece will come and
+    /// nothing is there yet.
+    ///
+    /// # Errors
+    /// What is there cannot be found out.
+    pub fn with_fresh_memory(mut self, coming: &Runs) -> Result<Self, StorageError> {
+        self.fresh = Fresh::new(&self.storage, coming)?;
         Ok(self)
     }
 
@@ -212,6 +233,7 @@ impl TransferSink for Arrivals {
         let open = self.epoch.load(Ordering::SeqCst);
         // One that is here already came late under another number; its bytes may be older.
         if epoch == open && !self.seen.get(tag) {
+            self.fresh.iter().for_each(|fresh| fresh.make_ready(extents));
             return Ok(Admission::Place);
         }
         placing.store(NO_TAG, Ordering::SeqCst);

@@ -46,6 +46,15 @@ impl Storage {
         first_error.into_inner().map_or(Ok(()), Err)
     }
 
+    /// As [`Self::prefault`] for one run, by the calling thread alone.
+    ///
+    /// # Errors
+    /// As for [`Self::prefault`].
+    pub fn make_ready(&self, run: &Run) -> Result<(), StorageError> {
+        self.check_run(run)?;
+        self.populate(run)
+    }
+
     fn prefault_chunk(&self, runs: &Runs, plan: &ChunkPlan) -> Result<u64, StorageError> {
         let mut bytes = 0;
         for run in runs.chunk(plan) {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use guest_mem::{Run as PageRun, Runs};
 use isfc::{Link, LinkEvent};
 
 use super::halves::{UsageMark, check_peer, fill_experience, fill_half};
@@ -282,7 +283,10 @@ impl<'a> Run<'a> {
         };
         let guest = self.factory.skeleton(offer, &progress).map_err(|error| error.to_string())?;
         self.link.populate_shared();
-        let arrivals = Arrivals::new(guest.storage().clone());
+        let coming = offer.stretches.iter().map(|(start, pages)| PageRun::new(*start, *pages)).collect();
+        let arrivals = Arrivals::new(guest.storage().clone())
+            .with_fresh_memory(&Runs::from_unsorted(coming))
+            .map_err(|error| error.to_string())?;
         let arrivals = if self.link.packs() {
             arrivals.with_unpackers(self.link.devices()).map_err(|error| format!("zstd: {error}"))?
         } else {

@@ -82,13 +82,12 @@ pub fn relocate(
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Report {
-    let usage = UsageMark::now();
     let rate_limit = options.rate_limit.bytes_per_s().map(u64::from);
     let policy = options.policy.name().to_owned();
     let mut run = Run::new(guest, link, volume, record, options, observer);
     let outcome = run.until_finished(cancel);
     run.faults.missed().for_each(|text| run.note(text));
-    let cpu_s = usage.elapsed_s();
+    let cpu_s = run.cpu_s();
     let mut report = run.report(&outcome, &policy, rate_limit);
     fill_half(&mut report, Side::Source, link, cpu_s);
     if let Some(first) = run.passes.first() {
@@ -154,6 +153,10 @@ struct Run<'a> {
     last_progress: Instant,
     /// From the offer to the first pass.
     preparing: Option<tracing::Span>,
+    /// Set anew with the first pass: to wait for the destination is not to move the guest.
+    usage: UsageMark,
+    /// What it took to begin to record writes.
+    tracking_cpu_s: f64,
 }
 
 impl<'a> Run<'a> {
@@ -211,7 +214,14 @@ impl<'a> Run<'a> {
             destination: options.member,
             last_progress: now,
             preparing: Some(stage!("prepare")),
+            usage: UsageMark::now(),
+            tracking_cpu_s: 0.0,
         }
+    }
+
+    /// Processor seconds that the move has taken here.
+    fn cpu_s(&self) -> f64 {
+        self.usage.elapsed_s() + self.tracking_cpu_s
     }
 
     fn connect(&mut self) -> Result<(), String> {
@@ -361,8 +371,10 @@ impl<'a> Run<'a> {
     /// to make ready anyway.
     fn track(&mut self) -> Result<(), String> {
         // Recording starts before the pages are listed: one that is touched in between is in both.
+        let usage = UsageMark::now();
         self.guest.tracker().start().map_err(|error| format!("writes cannot be tracked: {error}"))?;
         self.pending = self.guest.storage().touched().map_err(|error| error.to_string())?;
+        self.tracking_cpu_s = usage.elapsed_s();
         Ok(())
     }
 
@@ -388,6 +400,7 @@ impl<'a> Run<'a> {
     fn begin_pass(&mut self, number: u32, kind: PassKind, epoch: u32) -> Option<Input> {
         self.finish_pass();
         if kind == PassKind::First {
+            self.usage = UsageMark::now();
             self.guest.enter_phase(Phase::During);
             // What was written while the destination made ready goes with the first pass and not once more with the
             // second; what was touched for the first time since then was written, too.

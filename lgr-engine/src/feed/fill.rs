@@ -21,9 +21,9 @@ use crate::codec::packing::{DevicePacking, Packing, thread_cpu};
 const SAMPLED_PAGES_MIN: u64 = 64;
 /// Of larger ones, one page in so many is, until one is zero.
 const SAMPLE_STEP_PAGES: usize = 8;
-/// Where so many chunks had no zero page, fewer are looked at, until there is one.
+/// Where so many chunks had no zero page, only each so manieth is looked at, until there is one.
 const CHUNKS_WITHOUT_ZEROS: usize = 64;
-const SPARSE_STEP_PAGES: usize = 64;
+const SELDOM_CHUNKS: usize = 8;
 
 impl Feed {
     pub(super) fn fill(&self, device: u8, pass: &Pass, chunk: usize, trust: Trust, transfer: &mut Transfer) {
@@ -90,15 +90,15 @@ impl Feed {
     /// stretches or in great numbers; a few that are not found travel like any other page.
     fn may_have_zero_pages(&self, pass: &Pass, chunk: usize) -> bool {
         let plan = &pass.plan[chunk];
-        let step = match chunk {
-            CHUNKS_WITHOUT_ZEROS.. if pass.zero_pages() == 0 => SPARSE_STEP_PAGES,
-            _ => SAMPLE_STEP_PAGES,
-        };
+        let seldom = chunk >= CHUNKS_WITHOUT_ZEROS && pass.zero_pages() == 0;
+        if seldom && !chunk.is_multiple_of(SELDOM_CHUNKS) {
+            return false;
+        }
         u64::from(plan.pages) < SAMPLED_PAGES_MIN
             || pass.runs.chunk(plan).any(|run| {
                 let pages = run.pages.get() as usize;
                 // SAFETY: a chunk's runs lie in the storage; its pages may change while they are read.
-                unsafe { guest_mem::any_zero_of(self.storage.page_ptr(run.start), pages, step) }
+                unsafe { guest_mem::any_zero_of(self.storage.page_ptr(run.start), pages, SAMPLE_STEP_PAGES) }
             })
     }
 

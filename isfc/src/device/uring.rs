@@ -1,5 +1,5 @@
 //! The io_uring engine: one thread and one ring per device, at most one receive, one send (or one wait for room to
-//! send) and one wake-up in flight.
+//! send), one wake-up and a timer or two in flight.
 //!
 //! The ring has a single issuer and runs completions only when this thread asks for them
 //! (`DEFER_TASKRUN`); socket and wake-up descriptor are registered. Buffers are not registered: the
@@ -26,6 +26,7 @@ const RX: u64 = 1;
 const TX: u64 = 2;
 const WAKE: u64 = 3;
 const ROOM: u64 = 4;
+const TIMER: u64 = 5;
 const SOCKET: Fixed = Fixed(0);
 const EVENT: Fixed = Fixed(1);
 /// How long a closed device waits for the kernel to hand its buffers back.
@@ -48,6 +49,7 @@ pub fn probe() -> Result<(), String> {
         ("sendmsg", opcode::SendMsg::CODE),
         ("read", opcode::Read::CODE),
         ("poll", opcode::PollAdd::CODE),
+        ("timeout", opcode::Timeout::CODE),
     ];
     match needed.into_iter().find(|(_, code)| !probe.is_supported(*code)) {
         Some((name, _)) => Err(format!("io_uring lacks {name}")),
@@ -56,6 +58,7 @@ pub fn probe() -> Result<(), String> {
 }
 
 /// How far sending came.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Sending {
     /// A frame went; there may be another.
     Done,
@@ -74,6 +77,9 @@ struct Device {
     tx_busy: bool,
     rx_busy: bool,
     wake_busy: bool,
+    timer_time: Box<Timespec>,
+    /// The earliest time for which one is set.
+    timer: Option<Instant>,
     slice: Slice,
 }
 
@@ -101,6 +107,8 @@ pub(crate) fn run(device: u8, link: &std::sync::Arc<Shared>, socket: &Socket, wa
         tx_busy: false,
         rx_busy: false,
         wake_busy: false,
+        timer_time: Box::new(Timespec::new()),
+        timer: None,
         slice: Slice::new(),
     };
     let reason = loop {
@@ -138,11 +146,11 @@ impl Device {
         if !self.tx.tx.is_idle() {
             link.set_idle(device, false);
         }
-        let patience = match self.arm(ring, socket)? {
-            Sending::Done => Duration::ZERO,
-            Sending::Waits => self.tx.next_look(now).min(self.rx.next_look()),
-        };
-        self.wait(device, ring, link, patience)?;
+        if self.arm(ring, socket)? == Sending::Done {
+            return Ok(());
+        }
+        self.arm_timer(ring, now + self.tx.next_look(now).min(self.rx.next_look()), now);
+        self.wait(device, ring, link)?;
         link.set_idle(device, false);
         let now = Instant::now();
         self.complete(ring, now)?;
@@ -153,10 +161,24 @@ impl Device {
         self.rx.check(now)
     }
 
-    fn wait(&self, device: u8, ring: &IoUring, link: &Shared, patience: Duration) -> Result<(), DownReason> {
+    /// Sees to it that the ring completes something by `at`. A wait with a time-out of its own would set the processor's
+    /// timer each time, which a virtual machine pays for with an exit; most waits are over long before.
+    fn arm_timer(&mut self, ring: &mut IoUring, at: Instant, now: Instant) {
+        if self.timer.is_some_and(|armed| armed <= at) {
+            return;
+        }
+        let left = at.saturating_duration_since(now);
+        // The kernel reads it when the entry is submitted, and then no more.
+        *self.timer_time = Timespec::new().sec(left.as_secs()).nsec(left.subsec_nanos());
+        let entry = opcode::Timeout::new(&raw const *self.timer_time).build().user_data(TIMER);
+        if push(ring, &entry) {
+            self.timer = Some(at);
+        }
+    }
+
+    fn wait(&self, device: u8, ring: &IoUring, link: &Shared) -> Result<(), DownReason> {
         crate::counters::add(&link.counters(device).submissions, 1);
-        let time = Timespec::new().sec(patience.as_secs()).nsec(patience.subsec_nanos());
-        match ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&time)) {
+        match ring.submitter().submit_and_wait(1) {
             Ok(_) => Ok(()),
             Err(error) => match error.raw_os_error() {
                 Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
@@ -242,6 +264,7 @@ impl Device {
                     }
                 }
                 ROOM => self.tx_busy = false,
+                TIMER => self.timer = None,
                 _ => self.wake_busy = false,
             }
         }
@@ -263,6 +286,7 @@ impl Device {
                 match entry.user_data() {
                     RX => self.rx_busy = false,
                     TX | ROOM => self.tx_busy = false,
+                    TIMER => {}
                     _ => self.wake_busy = false,
                 }
             }

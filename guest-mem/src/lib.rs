@@ -49,8 +49,8 @@ pub mod units;
 mod workload;
 
 pub use content::{
-    PageContent, any_zero_of, copy_zero, copy_zero_hash, copy_zero_hash_pages, hash_page, hash_pages,
-    is_zero, zero_mask, zero_page_hash, zero_pages,
+    PREFETCH_RUN_PAGES_MAX, PageContent, any_zero_of, copy_zero, copy_zero_hash, copy_zero_hash_pages,
+    hash_page, hash_pages, is_zero, prefetch_scattered, zero_mask, zero_page_hash, zero_pages,
 };
 pub use page::{PAGE_SIZE, PageCount, PageNumber};
 pub use runs::{ChunkPlan, Run, Runs};

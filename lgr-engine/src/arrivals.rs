@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use guest_mem::{PAGE_SIZE, PageNumber, Runs, Storage, StorageError};
+use guest_mem::{PAGE_SIZE, PageNumber, Run, Runs, Storage, StorageError, prefetch_scattered};
 use isfc::frame::coverage_digest;
 use isfc::{Admission, Extent, ExtentClass, Notifier, Placed, TransferSink, len_bytes_of};
 
@@ -233,6 +233,11 @@ impl TransferSink for Arrivals {
         let open = self.epoch.load(Ordering::SeqCst);
         // One that is here already came late under another number; its bytes may be older.
         if epoch == open && !self.seen.get(tag) {
+            let data = extents.iter().filter(|extent| extent.class == ExtentClass::Raw).map(pages_of);
+            prefetch_scattered(
+                self.storage.as_ptr(),
+                data.map(|pages| Run::new(pages.start, pages.end - pages.start)),
+            );
             self.fresh.iter().for_each(|fresh| fresh.make_ready(extents));
             return Ok(Admission::Place);
         }

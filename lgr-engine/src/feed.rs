@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
 use crossbeam::queue::SegQueue;
 use guest_mem::{ChunkPlan, PAGE_SIZE, Runs, Storage};
 use isfc::frame::{EXTENTS_MAX, PROGRAM_PAYLOAD_BYTES, coverage_digest};
@@ -56,7 +57,7 @@ struct Given {
 /// some.
 fn chunk_pages(pages: u64, devices: u8) -> u32 {
     const CHUNK_PAGES_MAX: u64 = PROGRAM_PAYLOAD_BYTES / PAGE_SIZE as u64;
-    const CHUNK_PAGES_MIN: u64 = 16;
+    const CHUNK_PAGES_MIN: u64 = 32;
     pages.div_ceil(u64::from(devices) * 2).clamp(CHUNK_PAGES_MIN, CHUNK_PAGES_MAX) as u32
 }
 
@@ -152,7 +153,8 @@ pub struct Feed {
     /// How pages are packed, if they may be.
     packing: Option<Packing>,
     started: Instant,
-    current: Mutex<Option<Arc<Pass>>>,
+    /// Read by every device for every chunk; a device that is preempted must not keep the others from it.
+    current: ArcSwapOption<Pass>,
     notifier: OnceLock<Notifier>,
 }
 
@@ -171,7 +173,7 @@ impl Feed {
             hash_live,
             packing: None,
             started: Instant::now(),
-            current: Mutex::new(None),
+            current: ArcSwapOption::empty(),
             notifier: OnceLock::new(),
         }
     }
@@ -200,7 +202,7 @@ impl Feed {
         if let Some(packing) = &self.packing {
             packing.begin_pass();
         }
-        *self.lock() = Some(pass);
+        self.current.store(Some(pass));
         if empty {
             self.notify(epoch);
         }
@@ -208,15 +210,11 @@ impl Feed {
 
     /// No pass: devices find nothing to do.
     pub fn end(&self) {
-        *self.lock() = None;
+        self.current.store(None);
     }
 
     fn current(&self) -> Option<Arc<Pass>> {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<Pass>>> {
-        self.current.lock().expect("no thread panics while it holds this")
+        self.current.load_full()
     }
 
     fn notify(&self, epoch: u32) {

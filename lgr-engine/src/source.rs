@@ -204,6 +204,8 @@ pub struct Source {
     pass: Pass,
     next_epoch: u32,
     history: PassHistory,
+    /// The shortest exchange that has closed a pass, and the shortest harvest.
+    least: Option<(Duration, Duration)>,
     /// Pages of the final pass, known while the penultimate one is under way.
     final_pages: Option<u64>,
     done: Vec<PassDone>,
@@ -252,6 +254,7 @@ impl Source {
                 stop_cost: Duration::from_millis(1),
                 pending_bytes: 0,
             },
+            least: None,
             final_pages: None,
             done: Vec::new(),
             reason: None,
@@ -452,7 +455,7 @@ impl Source {
             }
         }
         self.record_pass(pages);
-        self.history.stop_cost = self.stop_cost();
+        self.learn_stop_cost();
         self.history.elapsed = self.now - self.started;
         self.history.pending_bytes = pages * self.page_size_bytes;
         match self.policy.judge(&self.history) {
@@ -468,21 +471,26 @@ impl Source {
         }
     }
 
-    /// Stopping costs a few exchanges like the one that closed this pass, and a harvest like the one that followed,
-    /// besides the pages themselves.
-    fn stop_cost(&self) -> Duration {
-        let Some(confirmed) = self.pass.confirmed else { return self.history.stop_cost };
+    /// Stopping costs a few exchanges like the shortest that has closed a pass, and a harvest like the shortest that has
+    /// followed one, besides the pages themselves. What took longer was waiting for pages, or for a processor.
+    fn learn_stop_cost(&mut self) {
+        let Some(confirmed) = self.pass.confirmed else { return };
         let barrier = confirmed.saturating_sub(self.pass.closed);
-        let exchanges = (barrier * 3).clamp(Duration::from_micros(500), Duration::from_millis(20));
-        exchanges + self.now.saturating_sub(confirmed)
+        let harvest = self.now.saturating_sub(confirmed);
+        let (least_barrier, least_harvest) = self.least.get_or_insert((barrier, harvest));
+        *least_barrier = barrier.min(*least_barrier);
+        *least_harvest = harvest.min(*least_harvest);
+        let exchanges = (*least_barrier * 3).clamp(Duration::from_micros(500), Duration::from_millis(20));
+        self.history.stop_cost = exchanges + *least_harvest;
     }
 
     /// The guest stands still. State and penultimate pass travel together; what is written while the
     /// state is saved is collected at once and is the final pass, so that looking for it costs nothing.
     fn on_harvested_stopped(&mut self) {
         self.parts.harvest = self.lap_ms();
-        self.begin_pass(self.pass.number + 1, PassKind::Penultimate);
+        // The state first: it is small, and once the devices have pages the processors are theirs.
         self.effects.push(Effect::SendState);
+        self.begin_pass(self.pass.number + 1, PassKind::Penultimate);
     }
 
     /// Where nothing can have been written, the final pass is known to be empty: it only closes the move.

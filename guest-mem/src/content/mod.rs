@@ -18,6 +18,7 @@ mod page_hash;
 mod portable;
 
 use crate::page::PAGE_SIZE;
+use crate::runs::Run;
 use std::sync::OnceLock;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -105,6 +106,18 @@ pub unsafe fn zero_pages(first: *const u8, pages: usize, mut found: impl FnMut(u
         found(group, unsafe { zero_mask(first.add(group * PAGE_SIZE), (pages - group).min(64)) });
     }
 }
+
+/// Asks for the first bytes of the pages of short runs, all at once: where pages lie far apart, most of what it takes to
+/// read or write one is waiting for its translation, and the processor can wait for several. Runs longer than
+/// [`PREFETCH_RUN_PAGES_MAX`] are left to the processor's own foresight.
+pub fn prefetch_scattered(base: *const u8, runs: impl IntoIterator<Item = Run>) {
+    for run in runs.into_iter().filter(|run| run.pages.get() <= PREFETCH_RUN_PAGES_MAX) {
+        run.page_numbers().for_each(|page| prefetch(base.wrapping_add(page.offset_bytes() as usize)));
+    }
+}
+
+/// See [`prefetch_scattered`].
+pub const PREFETCH_RUN_PAGES_MAX: u64 = 8;
 
 /// Is any of the pages 0, `step`, 2 × `step`, … from `first` all zero?
 ///

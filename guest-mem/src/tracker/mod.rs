@@ -84,6 +84,15 @@ pub trait DirtyTracker: Send {
     /// touched page as written.
     fn harvest(&mut self, out: &mut Runs) -> Result<HarvestStats, TrackerError>;
 
+    /// As [`Self::harvest`], for a guest that stands still and whose writes are not recorded any further: marks need not be
+    /// cleared, so the next harvest may report the same pages again.
+    ///
+    /// # Errors
+    /// As for [`Self::harvest`].
+    fn harvest_last(&mut self, out: &mut Runs) -> Result<HarvestStats, TrackerError> {
+        self.harvest(out)
+    }
+
     /// Stops to record and gives back what that took. Does nothing if not started.
     fn stop(&mut self);
 }

@@ -72,6 +72,15 @@ thread_local! {
     static REGIONS_OF_THREAD: RefCell<Vec<PageRegion>> = const { RefCell::new(Vec::new()) };
 }
 
+/// What becomes of the pages that were found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    /// They are protected again, in the same step.
+    Protect,
+    /// They stay as they are, and are found again the next time.
+    Leave,
+}
+
 /// Reads page tables into runs, with threads that live as long as the tracker.
 #[derive(Debug)]
 pub(super) struct Scanner {
@@ -94,14 +103,19 @@ impl Scanner {
         self.touched.read(storage).map(drop)
     }
 
-    /// Finds the pages written since they were last protected and protects them again.
+    /// Finds the pages written since they were last protected.
     pub(super) fn written(
         &mut self,
         storage: &Storage,
         mode: ScanMode,
+        after: After,
         out: &mut Runs,
     ) -> Result<(), TrackerError> {
-        let flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC;
+        let flags = PM_SCAN_CHECK_WPASYNC
+            | match after {
+                After::Protect => PM_SCAN_WP_MATCHING,
+                After::Leave => 0,
+            };
         out.clear();
         match mode {
             ScanMode::PresentOrSwapped if self.touched.allows_exact(storage)? => {

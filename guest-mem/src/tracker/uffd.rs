@@ -4,7 +4,7 @@
 //! user space. A page is reported because it was written, even if with the same bytes, or because it was mapped
 //! for the first time by a read.
 
-use super::scan::{ScanMode, Scanner};
+use super::scan::{After, ScanMode, Scanner};
 use super::uffd_sys::Userfault;
 use super::{DirtyTracker, HarvestStats, TrackerError, TrackerKind};
 use crate::runs::Runs;
@@ -91,16 +91,12 @@ impl DirtyTracker for UffdTracker {
     }
 
     fn harvest(&mut self, out: &mut Runs) -> Result<HarvestStats, TrackerError> {
-        let active = self.active.as_mut().ok_or(TrackerError::NotStarted)?;
-        // The choice comes before the scan: what is swapped out after it is still in the page tables now.
-        let mode = self.fixed_mode.unwrap_or_else(|| ScanMode::for_storage(&self.storage));
-        active.scanner.slices = 0;
-        active.scanner.written(&self.storage, mode, out)?;
-        Ok(HarvestStats {
-            pages: out.pages(),
-            runs: out.as_slice().len() as u64,
-            slices: active.scanner.slices,
-        })
+        self.scan(After::Protect, out)
+    }
+
+    /// Protecting pages again costs a flush of translations for each 2 MiB with a written page.
+    fn harvest_last(&mut self, out: &mut Runs) -> Result<HarvestStats, TrackerError> {
+        self.scan(After::Leave, out)
     }
 
     fn stop(&mut self) {
@@ -109,6 +105,21 @@ impl DirtyTracker for UffdTracker {
             // If this fails, closing the descriptor does the same.
             let _ = active.uffd.unregister(start, len);
         }
+    }
+}
+
+impl UffdTracker {
+    fn scan(&mut self, after: After, out: &mut Runs) -> Result<HarvestStats, TrackerError> {
+        let active = self.active.as_mut().ok_or(TrackerError::NotStarted)?;
+        // The choice comes before the scan: what is swapped out after it is still in the page tables now.
+        let mode = self.fixed_mode.unwrap_or_else(|| ScanMode::for_storage(&self.storage));
+        active.scanner.slices = 0;
+        active.scanner.written(&self.storage, mode, after, out)?;
+        Ok(HarvestStats {
+            pages: out.pages(),
+            runs: out.as_slice().len() as u64,
+            slices: active.scanner.slices,
+        })
     }
 }
 

@@ -149,6 +149,8 @@ struct Run<'a> {
     passes: Vec<Sent>,
     pending: Runs,
     touched_bytes: u64,
+    /// The guest has been stopped, for this move.
+    stopped: bool,
     destination: MemberName,
     last_progress: Instant,
     /// From the offer to the first pass.
@@ -211,6 +213,7 @@ impl<'a> Run<'a> {
             passes: Vec::new(),
             pending: Runs::new(),
             touched_bytes: touched.bytes(),
+            stopped: false,
             destination: options.member,
             last_progress: now,
             preparing: Some(stage!("prepare")),
@@ -333,6 +336,7 @@ impl<'a> Run<'a> {
             Effect::Quiesce => {
                 let _stage = stage!("stop");
                 let stopped = self.guest.quiesce();
+                self.stopped = true;
                 self.observer.event(Event::Quiesced);
                 self.strike(Step::Quiesce);
                 Some(stopped.map_or_else(|error| Input::Failed(error.to_string()), |()| Input::Stopped))
@@ -450,7 +454,11 @@ impl<'a> Run<'a> {
         }
         let _stage = stage!("harvest");
         let mut found = Runs::new();
-        if let Err(error) = self.guest.tracker().harvest(&mut found) {
+        let harvested = match self.stopped && !self.guest.writes_while_stopped() {
+            true => self.guest.tracker().harvest_last(&mut found),
+            false => self.guest.tracker().harvest(&mut found),
+        };
+        if let Err(error) = harvested {
             return Some(Input::Failed(format!("changed pages cannot be collected: {error}")));
         }
         self.pending = if self.pending.is_empty() { found } else { self.pending.union(&found) };

@@ -8,7 +8,7 @@
 
 use std::sync::atomic::Ordering;
 
-use guest_mem::{PAGE_SIZE, PageNumber, Run, copy_zero};
+use guest_mem::{PAGE_SIZE, PageNumber, Run, copy_zero, prefetch_scattered};
 use isfc::{Extent, ExtentClass, Transfer};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
@@ -64,6 +64,7 @@ impl Feed {
     }
 
     fn fill_in_place(&self, pass: &Pass, chunk: usize, transfer: &mut Transfer) -> u64 {
+        prefetch_scattered(self.storage.as_ptr(), pass.runs.chunk(&pass.plan[chunk]));
         if !self.may_have_zero_pages(pass, chunk) {
             for run in pass.runs.chunk(&pass.plan[chunk]) {
                 push_pages(&mut transfer.extents, run.start, run.pages.get() as u32, ExtentClass::Raw);

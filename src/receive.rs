@@ -28,7 +28,7 @@ pub(crate) struct ReceiveArgs {
     #[arg(long, default_value = "MEMBERB", value_parser = member_name, value_name = "NAME")]
     member: MemberName,
 
-    /// Do not make memory ready before the first pass
+    /// Make memory ready as pages arrive and not before the first pass
     #[arg(long)]
     no_prefault: bool,
 

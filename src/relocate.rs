@@ -49,7 +49,7 @@ pub(crate) struct RelocateArgs {
     #[serde(serialize_with = "as_text_if_given")]
     pub(crate) pace: Option<Layout>,
 
-    /// Do not make memory ready at a member started here
+    /// At a member started here, make memory ready as pages arrive and not before the first pass
     #[arg(long)]
     pub(crate) no_prefault: bool,
 

@@ -7,14 +7,14 @@
 
 use std::any::Any;
 use std::fmt;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::copy::populate_for_read;
 use rustix::fs::{SealFlags, SeekFrom, fcntl_get_seals, fstat, seek};
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
 /// Memory of this process that a link may read and write.
 #[derive(Clone)]
@@ -113,10 +113,36 @@ pub enum RemoteRegionError {
     Size(i64),
 }
 
+/// Size and alignment of what the kernel can map with one entry.
+const HUGE_PAGE_SIZE: usize = 2 << 20;
+
+/// Maps `len` bytes of the file for reading, at a multiple of [`HUGE_PAGE_SIZE`], so that memory that lies in such
+/// pieces is mapped by them; gives all that was reserved for it, too.
+fn map_aligned(file: BorrowedFd<'_>, len: usize) -> Result<(NonNull<u8>, NonNull<u8>), rustix::io::Errno> {
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+    let whole = len.checked_add(HUGE_PAGE_SIZE).ok_or(rustix::io::Errno::NOMEM)?;
+    // SAFETY: a fresh mapping at an address of the kernel's choice, of which nobody knows yet.
+    let reserved = unsafe { mmap_anonymous(std::ptr::null_mut(), whole, ProtFlags::empty(), flags)? };
+    let base = reserved.map_addr(|address| address.next_multiple_of(HUGE_PAGE_SIZE));
+    let flags = MapFlags::SHARED | MapFlags::FIXED | MapFlags::NORESERVE;
+    // SAFETY: inside what has just been reserved; the file cannot shrink.
+    let mapped = unsafe { mmap(base, len, ProtFlags::READ, flags, file, 0) };
+    if let Err(errno) = mapped {
+        // SAFETY: exactly what was reserved, and nobody uses it.
+        let _ = unsafe { munmap(reserved, whole) };
+        return Err(errno);
+    }
+    let known =
+        |address: *mut std::ffi::c_void| NonNull::new(address.cast()).expect("a mapping is not at zero");
+    Ok((known(reserved), known(base)))
+}
+
 /// The peer's region, mapped read-only.
 #[derive(Debug)]
 pub(crate) struct RemoteRegion {
     pub(crate) number: u16,
+    /// All that was mapped, of which [`HUGE_PAGE_SIZE`] bytes are there for the alignment only.
+    reserved: NonNull<u8>,
     base: NonNull<u8>,
     len_bytes: u64,
     memfd: OwnedFd,
@@ -136,13 +162,16 @@ impl RemoteRegion {
         }
         let size = fstat(fd)?.st_size;
         let len = usize::try_from(size).ok().filter(|len| *len > 0).ok_or(RemoteRegionError::Size(size))?;
-        // SAFETY: a fresh mapping at an address of the kernel's choice; the file cannot shrink.
-        let base = unsafe {
-            mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::SHARED | MapFlags::NORESERVE, fd, 0)?
-        };
-        let base = NonNull::new(base.cast()).expect("a mapping is never at address zero");
+        let (reserved, base) = map_aligned(fd, len)?;
         let populated = AtomicBool::new(false);
-        Ok(Self { number: shared.number, base, len_bytes: len as u64, memfd: shared.memfd, populated })
+        Ok(Self {
+            number: shared.number,
+            reserved,
+            base,
+            len_bytes: len as u64,
+            memfd: shared.memfd,
+            populated,
+        })
     }
 
     /// Maps all memory the peer has touched into this process's page tables, so that fetching it later does
@@ -178,9 +207,10 @@ impl RemoteRegion {
 
 impl Drop for RemoteRegion {
     fn drop(&mut self) {
-        // SAFETY: exactly the mapping made in `map`; no device thread is left that could read it,
+        // SAFETY: exactly what was mapped in `map`; no device thread is left that could read it,
         // since they hold the link that owns this.
-        let unmapped = unsafe { munmap(self.base.as_ptr().cast(), self.len_bytes as usize) };
+        let unmapped =
+            unsafe { munmap(self.reserved.as_ptr().cast(), self.len_bytes as usize + HUGE_PAGE_SIZE) };
         debug_assert!(unmapped.is_ok());
     }
 }

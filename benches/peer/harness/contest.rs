@@ -12,6 +12,7 @@ use super::line::fit;
 use super::qemu::{Guest, Outcome, Qemu, Setting};
 use super::scenario::{Kind, Scenario};
 use super::search::{RUN_BEFORE, Search, Space};
+use super::warm::WarmMemory;
 use super::{child, claims, lgr_runs};
 
 /// Rounds without which there is no interval worth the name.
@@ -191,8 +192,14 @@ fn run_qemu(scenario: &Scenario, setting: Option<Setting>, guest: &mut Guest) ->
     if guest.memory() != setting.memory {
         guest.migrate(&setting, RUN_BEFORE, patience)?;
     }
+    drop(warm(scenario)?);
     let outcome: Outcome = guest.migrate(&setting, RUN_BEFORE, patience)?;
     Ok(of_qemu(&outcome, &scenario.load))
+}
+
+/// Memory for the destination, where it is to be fresh and is not to be the machine's, but the kernel's to make ready.
+fn warm(scenario: &Scenario) -> anyhow::Result<Option<WarmMemory>> {
+    scenario.warms.then(|| WarmMemory::for_guest(scenario.load.touched_bytes)).transpose()
 }
 
 fn run_lgr(
@@ -207,7 +214,7 @@ fn run_lgr(
         Kind::Copy => lgr_runs::copy_bytes_per_s().map(rate),
         Kind::Harvest => lgr_runs::harvest_bytes_per_s().map(rate),
         Kind::Lgr(own) => {
-            let report = lgr_runs::relocate(&lgr_runs::options(&scenario.load, own))?;
+            let report = lgr_runs::relocate(&lgr_runs::options(&scenario.load, own), warm(scenario)?)?;
             let figures = of_lgr(&report, &scenario.load);
             reports.push((run, report));
             Ok(figures)

@@ -9,8 +9,9 @@ use lgr_engine::report::{Report, RunsOn};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::child::Child;
+use super::child::{self, Child};
 use super::scenario::Load;
+use super::warm::WarmMemory;
 
 /// Longest a run may take, filling and checking memory included.
 const RUN_WITHIN: Duration = Duration::from_secs(300);
@@ -30,13 +31,20 @@ pub(crate) fn options(load: &Load, own: &[String]) -> Vec<String> {
     words
 }
 
-/// Relocates once. A guest whose memory is not whole afterwards is an error.
-pub(crate) fn relocate(options: &[String]) -> anyhow::Result<Report> {
+/// What `lgr` says when the guest has its memory and is about to be moved.
+const FILLED: &str = "guest runs on the source";
+
+/// Relocates once; `warm` memory is given back when the source has all of its own. A guest whose memory is not whole
+/// afterwards is an error.
+pub(crate) fn relocate(options: &[String], warm: Option<WarmMemory>) -> anyhow::Result<Report> {
     let dir = tempfile::Builder::new().prefix("lgr-peer-").tempdir()?;
     let file = dir.path().join("report.json");
     let mut words = options.to_vec();
     words.extend(["--json".to_owned(), file.display().to_string()]);
-    let said = run(&words, dir.path())?;
+    if warm.is_some() {
+        words.extend(["--progress".to_owned(), "plain".to_owned()]);
+    }
+    let said = run(&words, dir.path(), warm)?;
     let text = std::fs::read_to_string(&file).with_context(|| format!("lgr left no report: {said}"))?;
     let report = Report::from_json(&text)?;
     ensure!(report.verified == Some(true), "the guest's memory is not whole: {}", report.finish.reason);
@@ -74,16 +82,25 @@ fn lines<'a>(answer: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
 fn bench(words: &[&str]) -> anyhow::Result<Value> {
     let dir = tempfile::Builder::new().prefix("lgr-peer-").tempdir()?;
     let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
-    let said = run(&words, dir.path())?;
+    let said = run(&words, dir.path(), None)?;
     serde_json::from_str(&said).with_context(|| format!("lgr {}: {said}", words.join(" ")))
 }
 
 /// Runs `lgr`, and gives what it said.
-fn run(words: &[String], dir: &Path) -> anyhow::Result<String> {
-    let out = std::fs::File::create(dir.join("out"))?;
+fn run(words: &[String], dir: &Path, warm: Option<WarmMemory>) -> anyhow::Result<String> {
+    let path = dir.join("out");
+    let out = std::fs::File::create(&path)?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_lgr"));
     command.args(words).stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
     // A signal it can catch: it ends its members and puts its directories away.
-    Child::start(&mut command, Signal::TERM)?.wait(RUN_WITHIN)?;
-    Ok(std::fs::read_to_string(dir.join("out"))?)
+    let mut child = Child::start(&mut command, Signal::TERM)?;
+    if let Some(warm) = warm {
+        while !std::fs::read_to_string(&path)?.contains(FILLED) && child.ended()?.is_none() {
+            child::check()?;
+            std::thread::sleep(child::LOOK_AGAIN);
+        }
+        drop(warm);
+    }
+    child.wait(RUN_WITHIN)?;
+    Ok(std::fs::read_to_string(path)?)
 }

@@ -27,6 +27,7 @@ pub(crate) mod scenario;
 mod search;
 pub(crate) mod table;
 mod tsc;
+mod warm;
 
 use std::ffi::OsString;
 use std::io::Write;

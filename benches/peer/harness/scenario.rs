@@ -93,6 +93,8 @@ pub(crate) struct Scenario {
     pub(crate) load: Load,
     pub(crate) contenders: Vec<Contender>,
     pub(crate) claims: Vec<Claim>,
+    /// Free memory is warmed before each run.
+    pub(crate) warms: bool,
     /// Its share of the time there is, in minutes of a full run.
     pub(crate) minutes: f64,
     pub(crate) runs_max: u32,

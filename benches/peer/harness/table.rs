@@ -130,6 +130,7 @@ fn bulk(scale: Scale) -> Scenario {
             ),
             claim(rows::CPU, "≤ QEMU's, shm", &["lgr-shm"], CPU, Test::Against(BOTH_QEMU, AtMost(1.0))),
         ],
+        warms: false,
         minutes: 6.5,
         runs_max: u32::MAX,
     }
@@ -157,6 +158,7 @@ fn fresh(scale: Scale) -> Scenario {
             RATE,
             Test::Against(BOTH_QEMU, Limit::AtLeast(1.2)),
         )],
+        warms: true,
         minutes: 2.5,
         runs_max: u32::MAX,
     }
@@ -177,6 +179,7 @@ fn never_touched(scale: Scale) -> Scenario {
             RATE,
             Test::Against(&["qemu-tcp"], Limit::AtLeast(50.0)),
         )],
+        warms: false,
         minutes: 1.0,
         runs_max: u32::MAX,
     }
@@ -197,6 +200,7 @@ fn sparse(scale: Scale) -> Scenario {
             RATE,
             Test::Against(&["qemu-tcp"], Limit::AtLeast(5.0)),
         )],
+        warms: false,
         minutes: 2.0,
         runs_max: u32::MAX,
     }
@@ -232,6 +236,7 @@ fn blackout(scale: Scale, name: &'static str, what: &'static str, working_set_by
             claim(rows::BLACKOUT, "dirtied no less than QEMU's guest", ours, DIRTIED, against(AtLeast(0.95))),
             claim(rows::SLOWDOWN, "≥ 0.9 at 500 MB/s", ours, ACHIEVED, Test::Alone(AtLeast(0.9))),
         ],
+        warms: false,
         minutes: 3.0,
         runs_max: u32::MAX,
     }
@@ -271,6 +276,7 @@ fn not_converging(scale: Scale) -> Scenario {
                 Test::Alone(Limit::AtMost(MAX_QUIESCE_MS)),
             ),
         ],
+        warms: false,
         minutes: 1.2,
         runs_max: 5,
     }
@@ -296,6 +302,7 @@ fn zstd(scale: Scale) -> Scenario {
             MOVE,
             Test::Against(&["qemu-zstd"], Limit::AtMost(0.8)),
         )],
+        warms: false,
         minutes: 3.0,
         runs_max: u32::MAX,
     }
@@ -321,6 +328,7 @@ fn queues(scale: Scale) -> Scenario {
             lgr(NAMES[4], "--medium tcp --queues 16"),
         ],
         claims: claims.collect(),
+        warms: false,
         minutes: 2.0,
         runs_max: u32::MAX,
     }
@@ -361,6 +369,7 @@ fn growth(scale: Scale) -> Scenario {
                 alone(Limit::AtLeast(100e9)),
             ),
         ],
+        warms: false,
         minutes: 2.5,
         runs_max: 5,
     }
@@ -383,6 +392,7 @@ fn zero(scale: Scale) -> Scenario {
             RATE,
             Test::Against(&["qemu-tcp"], Limit::AtLeast(1.0)),
         )],
+        warms: false,
         minutes: 1.0,
         runs_max: u32::MAX,
     }

@@ -33,6 +33,11 @@ const ACK_DELAY: Duration = Duration::from_millis(5);
 /// Longest a device waits without looking at its deadlines.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
+/// How long a device with nothing to do waits: often enough for its pings, and to see in time that the peer is silent.
+fn idle_look(link: &Shared) -> Duration {
+    (link.silence_limit() / 10).max(TICK)
+}
+
 /// Wakes a device's thread out of its wait.
 #[derive(Debug)]
 pub(crate) struct Waker(OwnedFd);
@@ -189,8 +194,11 @@ impl TxHalf {
 
     /// When to look again although nothing happens.
     pub(crate) fn next_look(&self, now: Instant) -> Duration {
-        let held = self.held_until.map_or(TICK, |at| at.saturating_duration_since(now));
-        held.min(TICK)
+        if let Some(at) = self.held_until {
+            return at.saturating_duration_since(now).min(TICK);
+        }
+        // Nothing to send and nothing that the peer has not acknowledged: only the next ping is due some time.
+        if self.tx.is_idle() && self.link.depth(self.device) == 0 { idle_look(&self.link) } else { TICK }
     }
 
     pub(crate) fn sent(&mut self, count: usize, now: Instant) {
@@ -280,7 +288,7 @@ impl RxHalf {
 
     /// How long to wait for more before [`Self::check`] is called again.
     pub(crate) fn next_look(&self) -> Duration {
-        if self.unacknowledged { ACK_DELAY } else { TICK }
+        if self.unacknowledged { ACK_DELAY } else { idle_look(&self.link) }
     }
 
     pub(crate) fn check(&mut self, now: Instant) -> Result<(), DownReason> {

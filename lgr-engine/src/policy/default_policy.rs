@@ -48,9 +48,9 @@ pub struct DefaultPolicy {
     /// What predictions are multiplied with, at least 1. Default 1.25: the link is slower for small final
     /// passes than for large ones.
     pub safety_factor: f64,
-    /// Criterion 6: passes without progress before the rule stops hoping. Default 2.
+    /// Criterion 6: passes without progress before the rule stops hoping. Default 3.
     pub stall_passes: usize,
-    /// Criterion 6: a pass makes progress if it leaves less than this share of the best. Default 0.8.
+    /// Criterion 6: a pass makes progress if it leaves less than this share of the best. Default 0.9.
     pub shrink_ratio: f64,
     /// Criterion 6: share of MAXQUIESCE that may be used while there are passes left. Default 0.8.
     pub quiesce_share: f64,
@@ -61,8 +61,8 @@ impl Default for DefaultPolicy {
         Self {
             target_blackout: Duration::from_millis(2),
             safety_factor: 1.25,
-            stall_passes: 2,
-            shrink_ratio: 0.8,
+            stall_passes: 3,
+            shrink_ratio: 0.9,
             quiesce_share: 0.8,
         }
     }

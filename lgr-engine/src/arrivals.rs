@@ -48,6 +48,11 @@ impl Bits {
         self.0[(bit / 64) as usize].load(Ordering::Acquire) & (1 << (bit % 64)) != 0
     }
 
+    /// As [`Self::get`]; false for a bit beyond the end.
+    fn has(&self, bit: u64) -> bool {
+        (bit / 64) < self.0.len() as u64 && self.get(bit)
+    }
+
     fn clear(&self, bit: u64) {
         self.0[(bit / 64) as usize].fetch_and(!(1 << (bit % 64)), Ordering::AcqRel);
     }

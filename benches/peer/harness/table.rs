@@ -200,7 +200,7 @@ fn sparse(scale: Scale) -> Scenario {
             RATE,
             Test::Against(&["qemu-tcp"], Limit::AtLeast(5.0)),
         )],
-        warms: false,
+        warms: true,
         minutes: 2.0,
         runs_max: u32::MAX,
     }

@@ -117,7 +117,8 @@ mod tests {
     fn only_whole_pieces_that_are_coming_and_not_there_are_filled_and_only_when_data_arrives() {
         let storage = Arc::new(Storage::create(&StorageOptions::small(64 << 20)).unwrap());
         storage.write_bytes(PageNumber(1536), 0, b"there");
-        let coming: Runs = [Run::new(100, 1000), Run::new(1536, 512), Run::new(8192, 512)].into_iter().collect();
+        let coming: Runs =
+            [Run::new(100, 1000), Run::new(1536, 512), Run::new(8192, 512)].into_iter().collect();
         let fresh = Fresh::new(&storage, &coming).unwrap().unwrap();
         fresh.make_ready(&[extent(512, 64, ExtentClass::Zero)]);
         assert_eq!(storage.touched().unwrap().pages().get(), 1, "zeros need no memory");
@@ -128,7 +129,11 @@ mod tests {
         fresh.make_ready(&[extent(500, 30, ExtentClass::Raw), extent(1537, 1, ExtentClass::Raw)]);
         assert_eq!(storage.touched().unwrap().as_slice(), [Run::new(512, 512), there]);
         fresh.make_ready(&[extent(5000, 1, ExtentClass::Raw)]);
-        assert_eq!(storage.touched().unwrap().as_slice(), [Run::new(512, 512), there, Run::new(8192, 512)], "what follows");
+        assert_eq!(
+            storage.touched().unwrap().as_slice(),
+            [Run::new(512, 512), there, Run::new(8192, 512)],
+            "what follows"
+        );
         storage.release(&Runs::from_run(Run::new(512, 512))).unwrap();
         fresh.make_ready(&[extent(512, 1, ExtentClass::Packed)]);
         assert_eq!(storage.touched().unwrap().as_slice(), [there, Run::new(8192, 512)], "once is enough");

@@ -27,6 +27,9 @@ const TX: u64 = 2;
 const WAKE: u64 = 3;
 const ROOM: u64 = 4;
 const TIMER: u64 = 5;
+/// What kind of completion it is stands in the low bits; a timer has its number above them.
+const KIND_BITS: u32 = 8;
+const KIND_MASK: u64 = (1 << KIND_BITS) - 1;
 const SOCKET: Fixed = Fixed(0);
 const EVENT: Fixed = Fixed(1);
 /// How long a closed device waits for the kernel to hand its buffers back.
@@ -78,8 +81,9 @@ struct Device {
     rx_busy: bool,
     wake_busy: bool,
     timer_time: Box<Timespec>,
-    /// The earliest time for which one is set.
-    timer: Option<Instant>,
+    /// For when timers are set, and what their completions will say: few, each earlier than those before it.
+    timers: Vec<(Instant, u64)>,
+    next_timer: u64,
     slice: Slice,
 }
 
@@ -108,7 +112,8 @@ pub(crate) fn run(device: u8, link: &std::sync::Arc<Shared>, socket: &Socket, wa
         rx_busy: false,
         wake_busy: false,
         timer_time: Box::new(Timespec::new()),
-        timer: None,
+        timers: Vec::with_capacity(8),
+        next_timer: 0,
         slice: Slice::new(),
     };
     let reason = loop {
@@ -164,15 +169,17 @@ impl Device {
     /// Sees to it that the ring completes something by `at`. A wait with a time-out of its own would set the processor's
     /// timer each time, which a virtual machine pays for with an exit; most waits are over long before.
     fn arm_timer(&mut self, ring: &mut IoUring, at: Instant, now: Instant) {
-        if self.timer.is_some_and(|armed| armed <= at) {
+        if self.timers.iter().any(|(armed, _)| *armed <= at) {
             return;
         }
         let left = at.saturating_duration_since(now);
         // The kernel reads it when the entry is submitted, and then no more.
         *self.timer_time = Timespec::new().sec(left.as_secs()).nsec(left.subsec_nanos());
-        let entry = opcode::Timeout::new(&raw const *self.timer_time).build().user_data(TIMER);
+        let data = TIMER | self.next_timer << KIND_BITS;
+        let entry = opcode::Timeout::new(&raw const *self.timer_time).build().user_data(data);
         if push(ring, &entry) {
-            self.timer = Some(at);
+            self.timers.push((at, data));
+            self.next_timer += 1;
         }
     }
 
@@ -250,7 +257,7 @@ impl Device {
     fn complete(&mut self, ring: &mut IoUring, now: Instant) -> Result<(), DownReason> {
         while let Some(entry) = ring.completion().next() {
             let result = entry.result();
-            match entry.user_data() {
+            match entry.user_data() & KIND_MASK {
                 RX => {
                     self.rx_busy = false;
                     if let Some(count) = transferred(result, "receive")? {
@@ -264,7 +271,7 @@ impl Device {
                     }
                 }
                 ROOM => self.tx_busy = false,
-                TIMER => self.timer = None,
+                TIMER => self.timers.retain(|(_, data)| *data != entry.user_data()),
                 _ => self.wake_busy = false,
             }
         }
@@ -283,7 +290,7 @@ impl Device {
             let tick = Timespec::new().nsec(10_000_000);
             let _ = ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&tick));
             while let Some(entry) = ring.completion().next() {
-                match entry.user_data() {
+                match entry.user_data() & KIND_MASK {
                     RX => self.rx_busy = false,
                     TX | ROOM => self.tx_busy = false,
                     TIMER => {}

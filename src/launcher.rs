@@ -23,6 +23,9 @@ use crate::{flamegraph, output, progress, summary};
 
 /// How long the second member may go on when the first has ended.
 const SECOND_PATIENCE: Duration = Duration::from_secs(120);
+/// A reader that waits is woken by each line, on a processor that the move could use; so what members tell is read this
+/// often.
+const LISTEN_EVERY: Duration = Duration::from_millis(5);
 
 /// Runs as many relocations as asked for.
 pub(crate) fn run(args: &RelocateArgs, cancel: &Cancel, observer: &dyn Observer) -> anyhow::Result<ExitCode> {
@@ -246,9 +249,15 @@ impl Member {
         };
         let news = news.clone();
         std::thread::spawn(move || {
-            for line in BufReader::new(out).lines().map_while(Result::ok) {
+            let mut told = BufReader::new(out);
+            let mut line = String::new();
+            while told.read_line(&mut line).is_ok_and(|len| len > 0) {
                 if let Ok(event) = serde_json::from_str(&line) {
                     let _ = news.send(News::Event(side, Box::new(event)));
+                }
+                line.clear();
+                if told.buffer().is_empty() {
+                    std::thread::sleep(LISTEN_EVERY);
                 }
             }
             let _ = news.send(News::Ended(side));

@@ -91,13 +91,6 @@ pub trait Guest: Send {
     /// It cannot be saved.
     fn save_state(&mut self) -> Result<Vec<u8>, GuestError>;
 
-    /// May its memory change between [`Self::quiesce`] and [`Self::resume`], because its state is saved or by a device
-    /// that goes on? Then memory is looked through once more before the final pass, which takes time that the guest
-    /// stands still. Say no only if nothing writes: what is written all the same is lost.
-    fn writes_while_stopped(&self) -> bool {
-        true
-    }
-
     /// Puts a saved state into this skeleton. The bytes come from another member: hostile until checked.
     ///
     /// # Errors

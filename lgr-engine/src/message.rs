@@ -12,7 +12,7 @@
 //!    │ 02 end of pass n (counts, digest) ───────────▶ │  counted until all have arrived
 //!    │ ◀───────────────────── 83 pass ok / 84 pass bad│
 //!    │        … guest stopped …                       │
-//!    │ 03 guest state ──────────────────────────────▶ │  while the penultimate pass is sent
+//!    │ 03 guest state ──────────────────────────────▶ │  before the penultimate pass
 //!    │ 02 end of the final pass, commit ────────────▶ │  takes the owner record, resumes the guest
 //!    │ ◀──────────────────── 85 resumed / 86 not owner│
 //!    │ 04 cancel ───────────────────────────────────▶ │  (at any time before)

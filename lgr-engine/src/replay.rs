@@ -214,7 +214,7 @@ impl World<'_> {
                 self.guest.stop(self.now + self.exchange());
                 self.promise(self.exchange(), Input::Stopped);
             }
-            Effect::SendState => self.promise(Duration::ZERO, Input::StateSent { may_have_written: false }),
+            Effect::SendState => self.promise(Duration::ZERO, Input::StateSent),
             Effect::Withdraw => self.promise(Duration::ZERO, Input::Withdrawn),
             // No pass is ever damaged here, and after these the core asks for nothing more.
             Effect::Send(_)

@@ -40,7 +40,7 @@ pub use parts::{
 
 /// Version of the report's schema. Raised by one whenever a field changes its meaning or goes away;
 /// a new field alone does not raise it.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// One relocation, from request to finish.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

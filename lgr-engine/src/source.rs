@@ -11,10 +11,14 @@
 //!
 //! ```text
 //!  Offering ─▶ Sending(first) ─▶ Closing ─▶ Harvesting ─┬▶ Sending(intermediate) …
-//!                                                       └▶ Stopping ─▶ Harvesting ─▶ Sending(penultimate)
+//!                                                       └▶ Stopping ─▶ Sending(penultimate)
 //!    ─▶ Closing ─▶ Harvesting ─▶ Sending(final) ─▶ Committing ─┬▶ Done (resumed there)
 //!                                                              └▶ Withdrawing ─▶ Done (here or there)
 //! ```
+//!
+//! **The stop costs one look at memory, and that is hidden.** When the guest is stopped, the pages of the last harvest wait
+//! already: they are the penultimate pass. It is sent while memory is looked through for what was written between that
+//! harvest and the stop, and by saving the state. That, most often a few pages, is the final pass.
 
 use std::time::Duration;
 
@@ -49,10 +53,7 @@ pub enum Input {
     /// The guest stands still.
     Stopped,
     /// Its state has been saved and handed to the link.
-    StateSent {
-        /// Memory may have changed since the guest stood still, and must be looked through once more.
-        may_have_written: bool,
-    },
+    StateSent,
     /// The record was changed back to us.
     Withdrawn,
     /// The record names another member: it was changed first.
@@ -100,11 +101,12 @@ pub enum Effect {
         /// Epoch for its transfers.
         epoch: u32,
     },
-    /// Collect the pages written since the last collection; answer [`Input::Harvested`].
+    /// Collect the pages written since the last collection; answer [`Input::Harvested`]. After [`Effect::SendState`] it is
+    /// the last, and the pass that is under way goes on.
     Harvest,
     /// Stop the guest; answer [`Input::Stopped`].
     Quiesce,
-    /// Save the stopped guest's state and send it; answer [`Input::StateSent`].
+    /// Save the stopped guest's state and send it; answer [`Input::StateSent`]. What it writes to memory is found after.
     SendState,
     /// Let the guest go on here.
     Resume,
@@ -284,13 +286,15 @@ impl Source {
             }
             (State::Harvesting, Input::Harvested { pages }) => self.on_harvested(pages),
             (State::Sending | State::Closing, Input::Harvested { pages }) => self.on_final_harvest(pages),
+            // The state first: it is small, and once the devices have pages the processors are theirs.
             (State::Stopping, Input::Stopped) => {
                 self.parts.stop = self.lap_ms();
-                self.state = State::Harvesting;
-                self.effects.push(Effect::Harvest);
+                self.effects.push(Effect::SendState);
             }
-            (State::Sending | State::Closing | State::Harvesting, Input::StateSent { may_have_written }) => {
-                self.on_state_sent(may_have_written)
+            (State::Stopping, Input::StateSent) => {
+                self.parts.state = self.lap_ms();
+                self.begin_pass(self.pass.number + 1, PassKind::Penultimate);
+                self.effects.push(Effect::Harvest);
             }
             (State::Withdrawing, Input::Withdrawn) => self.end_here(),
             (State::Withdrawing, Input::WithdrawLost { owner }) => self.end_there(Some(owner)),
@@ -442,17 +446,10 @@ impl Source {
     }
 
     fn on_harvested(&mut self, pages: u64) {
-        match (self.stopped_at, self.pass.kind) {
-            (None, _) => {}
-            (Some(_), PassKind::Penultimate) => {
-                self.on_final_harvest(pages);
-                self.begin_final_pass(pages);
-                return;
-            }
-            (Some(_), _) => {
-                self.on_harvested_stopped();
-                return;
-            }
+        if self.pass.kind == PassKind::Penultimate {
+            self.on_final_harvest(pages);
+            self.begin_final_pass(pages);
+            return;
         }
         self.record_pass(pages);
         self.learn_stop_cost();
@@ -484,30 +481,8 @@ impl Source {
         self.history.stop_cost = exchanges + *least_harvest;
     }
 
-    /// The guest stands still. State and penultimate pass travel together; what is written while the
-    /// state is saved is collected at once and is the final pass, so that looking for it costs nothing.
-    fn on_harvested_stopped(&mut self) {
-        self.parts.harvest = self.lap_ms();
-        // The state first: it is small, and once the devices have pages the processors are theirs.
-        self.effects.push(Effect::SendState);
-        self.begin_pass(self.pass.number + 1, PassKind::Penultimate);
-    }
-
-    /// Where nothing can have been written, the final pass is known to be empty: it only closes the move.
-    fn on_state_sent(&mut self, may_have_written: bool) {
-        self.parts.state = self.lap_ms();
-        if may_have_written {
-            self.effects.push(Effect::Harvest);
-            return;
-        }
-        self.final_pages = Some(0);
-        if self.state == State::Harvesting {
-            self.begin_final_pass(0);
-        }
-    }
-
     fn on_final_harvest(&mut self, pages: u64) {
-        self.parts.final_harvest = self.lap_ms();
+        self.parts.harvest = self.lap_ms();
         self.final_pages = Some(pages);
     }
 

@@ -147,11 +147,6 @@ impl Guest for Workload {
         self.guest.save_state().map_err(GuestError::new)
     }
 
-    /// All that writes are its virtual processors, and they stand still; their state is a copy of what they know.
-    fn writes_while_stopped(&self) -> bool {
-        false
-    }
-
     fn load_state(&mut self, state: &[u8]) -> Result<(), GuestError> {
         self.guest.load_state(state).map_err(GuestError::new)
     }

@@ -221,8 +221,9 @@ impl World {
             }
             Effect::SendState => {
                 self.perform_source(Effect::Send(Message::State(vec![1])));
-                let may_have_written = self.dice.roll(2) == 0;
-                self.to_source.push_back(Input::StateSent { may_have_written });
+                // To save a state may be to write it to memory first.
+                self.pages[0] += self.dice.roll(2);
+                self.to_source.push_back(Input::StateSent);
             }
             Effect::Resume => {
                 if let Some(at) = self.stopped_at.take() {

@@ -58,7 +58,6 @@ fn parts(scale: f64) -> QuiesceParts {
         stop: 0.16 * scale,
         harvest: 0.9 * scale,
         state: 1.29 * scale,
-        final_harvest: 0.82 * scale,
         penultimate: 0.6 * scale,
         final_pass: 0.25 * scale,
         commit: 0.05 * scale,

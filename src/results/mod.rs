@@ -33,7 +33,7 @@ pub use statistics::{Estimate, Summary};
 
 /// Version of the schema. Raised by one whenever a field changes its meaning or goes away; a new field alone does
 /// not raise it.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// All that was measured of one scenario on one machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

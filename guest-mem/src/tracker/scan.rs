@@ -10,6 +10,10 @@
 //!
 //! The second is the quicker one where there is data (0.6 against 1 ms per GiB), so it also stands in for the
 //! first as long as nothing was touched since the start.
+//!
+//! To protect pages again costs a flush of translations for each 2 MiB with a written page, and each other processor
+//! that runs a thread of this process is interrupted for it: threads that do so together hold each other up. So several
+//! threads only look where something was written, and one walks those places again and protects.
 
 use super::TrackerError;
 use super::uffd_sys::{
@@ -28,6 +32,9 @@ use std::cell::RefCell;
 const SLICE_BYTES: u64 = 256 << 20;
 /// From so many slices on the walk is shared among threads: to wake them takes about as long as one slice.
 const SHARED_SLICES_MIN: usize = 3;
+/// Where one thread protects what several have found, it walks by so many bytes: a walk of that and a system call take
+/// about the same time.
+const PROTECT_BYTES: u64 = 4 * HUGE_PAGE_SIZE;
 /// Threads beyond these find the page tables' locks and the memory busy.
 const WALKERS_MAX: usize = 8;
 /// The same for storage so sparse that no slice can hold more than this many bytes ([`SPARSE_BYTES`]). An absent
@@ -132,7 +139,7 @@ impl Scanner {
             }
             ScanMode::WrittenInTouched => {
                 let query = Query { flags, all_of: PAGE_IS_WRITTEN, any_of: 0 };
-                let wide = whole_huge_pages(storage, self.touched.read(storage)?);
+                let wide = whole_blocks(storage, self.touched.read(storage)?, HUGE_PAGE_SIZE);
                 self.walk(storage, query, &wide, SLICE_BYTES, out)?;
                 // The rounding took in holes. Read again and not kept from before the scan: a page first touched
                 // in between has just lost its mark and must stay in.
@@ -148,7 +155,7 @@ impl Scanner {
         self.walk(storage, query, &Runs::from_run(storage.whole()), slice_bytes, out)
     }
 
-    /// Puts what matches in the addresses of `runs` into `out`, in order.
+    /// Puts what matches in the addresses of `runs` into `out`, in order, with one thread or several.
     fn walk(
         &mut self,
         storage: &Storage,
@@ -158,17 +165,45 @@ impl Scanner {
         out: &mut Runs,
     ) -> Result<(), TrackerError> {
         let slices = slices_of(storage, runs, slice_bytes);
+        if slices.len() < SHARED_SLICES_MIN {
+            return self.walk_alone(storage, query, &slices, out);
+        }
+        let looking = Query { flags: query.flags & !PM_SCAN_WP_MATCHING, ..query };
+        self.walk_shared(storage, looking, &slices, out)?;
+        if looking.flags == query.flags {
+            return Ok(());
+        }
+        let places = whole_blocks(storage, out, PROTECT_BYTES).intersection(runs);
+        out.clear();
+        self.walk_alone(storage, query, &slices_of(storage, &places, slice_bytes), out)
+    }
+
+    fn walk_alone(
+        &mut self,
+        storage: &Storage,
+        query: Query,
+        slices: &[Slice],
+        out: &mut Runs,
+    ) -> Result<(), TrackerError> {
         self.slices += slices.len() as u64;
         let base = storage.as_ptr() as u64;
-        let pagemap = &self.pagemap;
-        if slices.len() < SHARED_SLICES_MIN {
-            return slices.iter().try_for_each(|slice| walk_slice(pagemap, query, base, *slice, out));
-        }
+        slices.iter().try_for_each(|slice| walk_slice(&self.pagemap, query, base, *slice, out))
+    }
+
+    fn walk_shared(
+        &mut self,
+        storage: &Storage,
+        query: Query,
+        slices: &[Slice],
+        out: &mut Runs,
+    ) -> Result<(), TrackerError> {
         let threads = parallel::processors().min(WALKERS_MAX);
         self.walkers = self.walkers.take().or_else(|| parallel::pool(threads, threads, "harvest"));
         let Some(walkers) = &self.walkers else {
-            return slices.iter().try_for_each(|slice| walk_slice(pagemap, query, base, *slice, out));
+            return self.walk_alone(storage, query, slices, out);
         };
+        self.slices += slices.len() as u64;
+        let (base, pagemap) = (storage.as_ptr() as u64, &self.pagemap);
         let walk = |slice: &Slice| {
             let mut found = Runs::new();
             walk_slice(pagemap, query, base, *slice, &mut found).map(|()| found)
@@ -271,17 +306,16 @@ impl TouchedCache {
     }
 }
 
-/// `touched`, widened to whole 2 MiB of addresses (as far as storage goes), since a scan of a part of a huge page
-/// splits it.
-fn whole_huge_pages(storage: &Storage, touched: &Runs) -> Runs {
+/// `runs`, widened to whole blocks of addresses (as far as storage goes). Of 2 MiB or multiples of it, since a scan of a
+/// part of a huge page splits it.
+fn whole_blocks(storage: &Storage, runs: &Runs, block_bytes: u64) -> Runs {
     let base = storage.as_ptr() as u64;
     let (first, last) = (base, base + storage.len_bytes());
     let page = |address: u64| PageNumber((address - base) / PAGE_SIZE as u64);
-    touched
-        .iter()
+    runs.iter()
         .map(|run| {
-            let start = (base + run.offset_bytes()) / HUGE_PAGE_SIZE * HUGE_PAGE_SIZE;
-            let end = (base + run.end().offset_bytes()).next_multiple_of(HUGE_PAGE_SIZE);
+            let start = (base + run.offset_bytes()) / block_bytes * block_bytes;
+            let end = (base + run.end().offset_bytes()).next_multiple_of(block_bytes);
             Run::between(page(start.max(first)), page(end.min(last)))
         })
         .collect()
@@ -337,7 +371,7 @@ mod tests {
     fn widening_covers_the_runs_and_stays_inside_storage() {
         let storage = Storage::create(&StorageOptions::small(8 << 20)).unwrap();
         let touched = Runs::from_unsorted(vec![Run::new(0, 1), Run::new(700, 2), Run::new(2047, 1)]);
-        let wide = whole_huge_pages(&storage, &touched);
+        let wide = whole_blocks(&storage, &touched, HUGE_PAGE_SIZE);
         assert!(touched.difference(&wide).is_empty());
         assert!(wide.difference(&Runs::from_run(storage.whole())).is_empty());
         assert!(wide.pages() >= touched.pages());

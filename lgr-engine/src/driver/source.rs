@@ -345,8 +345,7 @@ impl<'a> Run<'a> {
                 Ok(state) => {
                     let failed = self.send(&Message::State(state));
                     self.strike(Step::State);
-                    let may_have_written = self.guest.writes_while_stopped();
-                    failed.or(Some(Input::StateSent { may_have_written }))
+                    failed.or(Some(Input::StateSent))
                 }
                 Err(error) => Some(Input::Failed(format!("the guest's state cannot be saved: {error}"))),
             },
@@ -448,13 +447,13 @@ impl<'a> Run<'a> {
     }
 
     fn harvest(&mut self) -> Option<Input> {
-        // The penultimate pass is still under way when what the state move changed is looked for.
+        // The penultimate pass is still under way when what was written before the stop is looked for.
         if self.current.as_ref().is_some_and(|current| current.kind != PassKind::Penultimate) {
             self.finish_pass();
         }
         let _stage = stage!("harvest");
         let mut found = Runs::new();
-        let harvested = match self.stopped && !self.guest.writes_while_stopped() {
+        let harvested = match self.stopped {
             true => self.guest.tracker().harvest_last(&mut found),
             false => self.guest.tracker().harvest(&mut found),
         };

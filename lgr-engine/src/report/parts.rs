@@ -133,14 +133,10 @@ impl Verification {
 pub struct QuiesceParts {
     /// Until the guest's last virtual processor stood still.
     pub stop: f64,
-    /// Finding the pages of the penultimate pass.
-    pub harvest: f64,
-    /// Saving the guest's and its devices' state and handing it to the link. The devices carry the
-    /// penultimate pass meanwhile.
+    /// Saving the guest's and its devices' state and handing it to the link.
     pub state: f64,
-    /// Finding the pages that the state move changed. The penultimate pass is still under way. 0 for a guest that says that
-    /// nothing writes while it is stopped.
-    pub final_harvest: f64,
+    /// Finding the pages of the final pass. The devices carry the penultimate pass meanwhile.
+    pub harvest: f64,
     /// The rest of the penultimate pass, to its barrier.
     pub penultimate: f64,
     /// Final pass, to the barrier where both sides agree on counts and digests.
@@ -155,12 +151,11 @@ pub struct QuiesceParts {
 
 impl QuiesceParts {
     /// Parts with their names, in order of time.
-    pub fn named_ms(&self) -> [(&'static str, f64); 9] {
+    pub fn named_ms(&self) -> [(&'static str, f64); 8] {
         [
             ("stop", self.stop),
-            ("harvest", self.harvest),
             ("state", self.state),
-            ("final harvest", self.final_harvest),
+            ("harvest", self.harvest),
             ("penultimate", self.penultimate),
             ("final pass", self.final_pass),
             ("commit", self.commit),

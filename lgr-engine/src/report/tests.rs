@@ -81,10 +81,9 @@ fn source_half() -> Report {
     report.quiesce_ms = Some(4.5);
     report.quiesce = Some(QuiesceParts {
         stop: 0.25,
-        harvest: 0.5,
+        harvest: 0.75,
         state: 0.125,
         penultimate: 1.5,
-        final_harvest: 0.25,
         final_pass: 0.25,
         commit: 1.0,
         resume: 0.125,

@@ -11,7 +11,8 @@ use lgr_engine::report::{CodecReport, Report};
 /// Relocates a small guest that writes, with `words`, and expects it whole at the destination.
 fn moves_whole(words: &str) -> (Report, CodecReport) {
     let trial = Trial::new();
-    let (ended, report) = trial.relocate(&format!("{SMALL} --dirty-rate 20M {words}"));
+    let size = if words.contains("--memory") { "--run-before 0.05 --run-after 0.05" } else { SMALL };
+    let (ended, report) = trial.relocate(&format!("{size} --dirty-rate 20M {words}"));
     assert_moved_whole(&ended, &report);
     let codec = report.codec.clone().unwrap();
     let settled = codec.zero_bytes + codec.kept_bytes + codec.raw_bytes + codec.packed_bytes;
@@ -88,6 +89,29 @@ fn packed_chunks_of_a_queue_that_is_cut_come_again() {
     for fault in ["cut:3@pass1", "cut:0@pass2", "cut:5@penultimate"] {
         let words = format!("--content text --compress zstd --rate-limit 32M --fault {fault}");
         moves_whole(&words);
+    }
+}
+
+#[test]
+fn chunks_of_a_guest_that_is_not_small_refer_to_a_dictionary() {
+    let larger = "--memory 64M --rate-limit 100M --content realistic";
+    for words in
+        ["", "--medium unix", "--medium shm", "--engine blocking", "--fault cut:3@pass1", "--queues 1"]
+    {
+        let (report, with) = moves_whole(&format!("{larger} {words}"));
+        let len = with.dictionary_bytes.unwrap_or_else(|| panic!("{words}: {with:?}"));
+        assert!((1..=1 << 20).contains(&len), "{with:?}");
+        assert!(
+            lgr_engine::report::table::render(&report).contains("chunks refer to a dictionary of "),
+            "{words}"
+        );
+    }
+    for words in
+        ["--memory 16M --content realistic", "--memory 64M --content random", "--memory 64M --content text"]
+    {
+        let compress = if words.ends_with("text") { "never" } else { "zstd:3" };
+        let (_, without) = moves_whole(&format!("{words} --compress {compress}"));
+        assert_eq!(without.dictionary_bytes, None, "{words}: {without:?}");
     }
 }
 

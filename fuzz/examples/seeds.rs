@@ -171,6 +171,8 @@ fn messages() -> Vec<Vec<u8>> {
         Message::ReadyToVerify,
         Message::ManifestTaken(3),
         Message::Report(b"{}".to_vec()),
+        Message::Dictionary(b"bytes".to_vec()),
+        Message::DictionaryTaken,
     ];
     all.iter().map(Message::encode).collect()
 }

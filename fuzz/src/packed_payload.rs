@@ -1,5 +1,6 @@
 //! A payload that claims to become so many bytes.
 
+use lgr_engine::codec::dictionary::UnpackDictionary;
 use lgr_engine::codec::packer::Unpacker;
 
 pub fn run(bytes: &[u8]) {
@@ -9,6 +10,11 @@ pub fn run(bytes: &[u8]) {
     let first = unpacker.unpack(payload, len).map(<[u8]>::to_vec);
     if let Ok(unpacked) = &first {
         assert_eq!(unpacked.len() as u64, len);
+    }
+    // The same bytes as a dictionary, which nothing refers to.
+    if let Ok(dictionary) = UnpackDictionary::from_message(payload) {
+        let with = unpacker.unpack_with(Some(&dictionary), payload, len).map(<[u8]>::to_vec);
+        assert!(first.is_err() || with == first);
     }
     // What came before leaves no trace.
     assert_eq!(unpacker.unpack(payload, len).map(<[u8]>::to_vec), first);

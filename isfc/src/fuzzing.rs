@@ -8,6 +8,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create
 use socket2::{Domain, Socket, Type};
 
 use crate::device::{Piece, RxHalf, TxHalf};
+use crate::hello::{Agreement, FEATURE_PACKED, FEATURES};
 use crate::link::{DeviceState, DownReason, LinkEvent, LinkOptions, Setup, Shared, SocketId};
 use crate::region::{Region, RemoteRegion, SharedRegion};
 use crate::transfer::{TransferSink, TransferSource};
@@ -17,7 +18,7 @@ use crate::transfer::{TransferSink, TransferSource};
 pub struct Conditions {
     /// Segments, credit and names; otherwise a link of level 1.
     pub level2: bool,
-    /// Extents may be packed or kept.
+    /// Extents may be packed or kept; not on a link of level 1.
     pub packs: bool,
     /// The peer shares its region of this length, in bytes, for payload to be fetched.
     pub shared_len_bytes: Option<u64>,
@@ -47,12 +48,12 @@ impl LoneDevice {
         source: Arc<dyn TransferSource>,
     ) -> Result<Self, std::io::Error> {
         let (events, receiver) = unbounded();
+        let features = if conditions.packs { FEATURES } else { FEATURES & !FEATURE_PACKED };
         let remote = conditions.shared_len_bytes.map(remote_region).transpose()?;
         let shared = Arc::new(Shared::new(Setup {
             devices: vec![DeviceState::new(Socket::new(Domain::UNIX, Type::STREAM, None)?)?],
             remote: remote.into_iter().collect(),
-            level2: conditions.level2,
-            packs: conditions.packs,
+            agreement: Agreement { version: if conditions.level2 { 2 } else { 1 }, features },
             dialing: conditions.dialing,
             split: conditions.split,
             shares: false,

@@ -23,8 +23,10 @@ pub const FEATURE_FETCH: u64 = 2;
 /// Feature: extents may be packed, their bytes unpacked by the region's owner, or kept, as the receiver has them
 /// already. Needs version 2, where what comes damaged is sent again.
 pub const FEATURE_PACKED: u64 = 4;
+/// Feature: the owner of a region takes a dictionary for packed extents. How it is told is the owners' own affair.
+pub const FEATURE_DICTIONARY: u64 = 8;
 /// Features this build knows.
-pub const FEATURES: u64 = FEATURE_DIGEST | FEATURE_FETCH | FEATURE_PACKED;
+pub const FEATURES: u64 = FEATURE_DIGEST | FEATURE_FETCH | FEATURE_PACKED | FEATURE_DICTIONARY;
 /// Most devices a logical link has (IBM: 1 to 16 FCTC connections per link).
 pub const DEVICES_MAX: u8 = 16;
 /// Most regions one side shares over the shm medium.
@@ -197,6 +199,11 @@ impl Agreement {
     /// Extents may be packed or kept.
     pub fn packs(&self) -> bool {
         self.version >= 2 && self.features & FEATURE_PACKED != 0
+    }
+
+    /// Packed extents may refer to a dictionary.
+    pub fn takes_dictionaries(&self) -> bool {
+        self.packs() && self.features & FEATURE_DICTIONARY != 0
     }
 }
 

@@ -12,6 +12,7 @@ use guest_mem::{PAGE_SIZE, PageNumber, Run, Runs, Storage, StorageError, prefetc
 use isfc::frame::coverage_digest;
 use isfc::{Admission, Extent, ExtentClass, Notifier, Placed, TransferSink, len_bytes_of};
 
+use crate::codec::dictionary::UnpackDictionary;
 use crate::codec::packer::Unpacker;
 use crate::message::PassTotals;
 
@@ -96,6 +97,7 @@ pub struct Arrivals {
     total_bytes: AtomicU64,
     /// One for each device; none where nothing comes packed.
     unpackers: Vec<Mutex<Unpacker>>,
+    dictionary: OnceLock<UnpackDictionary>,
     /// What is made ready when it is first needed.
     fresh: Option<Fresh>,
     notifier: OnceLock<Notifier>,
@@ -125,6 +127,7 @@ impl Arrivals {
             awaited: AtomicU64::new(u64::MAX),
             total_bytes: AtomicU64::new(0),
             unpackers: Vec::new(),
+            dictionary: OnceLock::new(),
             fresh: None,
             notifier: OnceLock::new(),
             storage,
@@ -139,6 +142,18 @@ impl Arrivals {
         let unpackers = (0..devices).map(|_| Unpacker::new().map(Mutex::new));
         self.unpackers = unpackers.collect::<std::io::Result<_>>()?;
         Ok(self)
+    }
+
+    /// From now on packed pages may refer to this dictionary, which a message told.
+    ///
+    /// # Errors
+    /// In words: nothing is unpacked here, it is no dictionary, or there is one already.
+    pub fn learn(&self, dictionary: &[u8]) -> Result<(), String> {
+        if self.unpackers.is_empty() {
+            return Err("a dictionary, and nothing is unpacked here".to_owned());
+        }
+        let dictionary = UnpackDictionary::from_message(dictionary)?;
+        self.dictionary.set(dictionary).map_err(|_| "a second dictionary".to_owned())
     }
 
     /// Makes memory ready in pieces of 2 MiB as pages arrive, where `coming` says that all of a piece will come and
@@ -256,7 +271,8 @@ impl TransferSink for Arrivals {
     fn unpack(&self, device: u8, extents: &[Extent], payload: &[u8]) -> Result<(), String> {
         let unpacker = self.unpackers.get(usize::from(device)).ok_or("nothing is unpacked here")?;
         let mut unpacker = unpacker.lock().expect("no thread panics while it unpacks");
-        let bytes = unpacker.unpack(payload, len_bytes_of(ExtentClass::Packed, extents))?;
+        let len = len_bytes_of(ExtentClass::Packed, extents);
+        let bytes = unpacker.unpack_with(self.dictionary.get(), payload, len)?;
         let (mut left, rest) = bytes.as_chunks::<PAGE_SIZE>();
         debug_assert!(rest.is_empty(), "extents are whole pages, as `admit` has seen");
         for page in extents.iter().filter(|extent| extent.class == ExtentClass::Packed).flat_map(pages_of) {

@@ -190,6 +190,14 @@ impl Feed {
         self.packing.as_ref()
     }
 
+    /// A message of `bytes` goes out beside the pages: it counts as theirs, and under a rate limit they wait for it.
+    pub fn count_message(&self, bytes: u64) {
+        self.limit.reserve(bytes, self.started.elapsed().as_nanos() as u64);
+        if let Some(pass) = self.current() {
+            pass.wire_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
     /// Who is told (with the pass's epoch) when all chunks of a pass have been sent.
     pub fn set_notifier(&self, notifier: Notifier) {
         let _ = self.notifier.set(notifier);

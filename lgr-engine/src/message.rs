@@ -9,6 +9,8 @@
 //!    │ 01 offer ────────────────────────────────────▶ │  room, owner record, skeleton guest
 //!    │ ◀──────────────────── 81 accepted / 82 refused │
 //!    │ ═══ transfers of pass n ═════════════════════▶ │
+//!    │ 07 dictionary ───────────────────────────────▶ │  (at most one, while the guest runs)
+//!    │ ◀──────────────────────────── 8B dictionary ok │
 //!    │ 02 end of pass n (counts, digest) ───────────▶ │  counted until all have arrived
 //!    │ ◀───────────────────── 83 pass ok / 84 pass bad│
 //!    │        … guest stopped …                       │
@@ -174,6 +176,8 @@ pub enum Message {
     Manifest(u64, Vec<u8>),
     /// 06: that was all of it: number of batches.
     ManifestEnd(u64),
+    /// 07: what packed pages may refer to, as a zstd frame, from when the destination has answered.
+    Dictionary(Vec<u8>),
     /// 81: the destination is ready for the first pass.
     Accepted(MemberName),
     /// 82: the destination will not take the guest.
@@ -208,6 +212,8 @@ pub enum Message {
     ManifestTaken(u64),
     /// 8A: the destination's half of the report, as JSON.
     Report(Vec<u8>),
+    /// 8B: the dictionary is there.
+    DictionaryTaken,
 }
 
 /// Why bytes are not a message.
@@ -362,6 +368,7 @@ impl Message {
             Self::Cancel(code, text) => joined(0x04, &[code.number()], text.as_bytes()),
             Self::Manifest(number, batch) => joined(0x05, &number.to_le_bytes(), batch),
             Self::ManifestEnd(batches) => joined(0x06, &batches.to_le_bytes(), &[]),
+            Self::Dictionary(packed) => joined(0x07, &[], packed),
             Self::Accepted(member) => joined(0x81, &member.to_padded(), &[]),
             Self::Refused(text) => joined(0x82, &[], text.as_bytes()),
             Self::PassOk(epoch, totals) => joined(0x83, pass_answer(*epoch, totals, 0).as_bytes(), &[]),
@@ -381,6 +388,7 @@ impl Message {
             Self::ReadyToVerify => joined(0x88, &[], &[]),
             Self::ManifestTaken(number) => joined(0x89, &number.to_le_bytes(), &[]),
             Self::Report(json) => joined(0x8A, &[], json),
+            Self::DictionaryTaken => joined(0x8B, &[], &[]),
         }
     }
 
@@ -410,6 +418,7 @@ impl Message {
                 Self::Manifest(u64::from_le_bytes(*number), batch.to_vec())
             }
             0x06 => Self::ManifestEnd(number()?),
+            0x07 => Self::Dictionary(body.to_vec()),
             0x81 => {
                 let name = body.try_into().ok().and_then(MemberName::from_padded);
                 Self::Accepted(name.ok_or(MessageError::Field { code, field: "member name" })?)
@@ -442,6 +451,7 @@ impl Message {
             0x88 => empty(Self::ReadyToVerify)?,
             0x89 => Self::ManifestTaken(number()?),
             0x8A => Self::Report(body.to_vec()),
+            0x8B => empty(Self::DictionaryTaken)?,
             other => return Err(MessageError::Code(other)),
         })
     }
@@ -518,6 +528,8 @@ mod tests {
             Message::ReadyToVerify,
             Message::ManifestTaken(7),
             Message::Report(b"{}".to_vec()),
+            Message::Dictionary(vec![0x28, 0xB5]),
+            Message::DictionaryTaken,
         ] {
             assert_eq!(Message::decode(&message.encode()), Ok(message));
         }

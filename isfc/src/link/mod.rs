@@ -224,8 +224,7 @@ impl Link {
         let setup = Setup {
             devices: states.collect::<std::io::Result<Vec<_>>>()?,
             remote: endpoints.remote.into_iter().map(RemoteRegion::map).collect::<Result<_, _>>()?,
-            level2: agreement.version >= 2,
-            packs: agreement.packs(),
+            agreement,
             dialing: endpoints.dialing,
             split: engine == Engine::Blocking,
             shares: endpoints.shares,
@@ -445,6 +444,11 @@ impl Link {
     /// The peer unpacks packed extents and knows kept ones.
     pub fn packs(&self) -> bool {
         self.shared.packs()
+    }
+
+    /// What is packed may refer to a dictionary: the peer's owner of a region takes one.
+    pub fn takes_dictionaries(&self) -> bool {
+        self.shared.takes_dictionaries()
     }
 
     /// How the link is encrypted, and who is at the other end by its certificate; `None` without TLS.

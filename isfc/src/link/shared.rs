@@ -15,6 +15,7 @@ use super::{DownReason, LinkEvent, LinkOptions};
 use crate::counters::{Counters, LatencyPercentiles, add};
 use crate::device::{Complete, Incoming, Placement};
 use crate::frame::FrameKind;
+use crate::hello::Agreement;
 use crate::region::{Region, RemoteRegion};
 use crate::timeline::{DeviceSample, Sample};
 use crate::transfer::{TransferSink, TransferSource};
@@ -37,7 +38,7 @@ pub(crate) struct Shared {
     /// This side called.
     dialing: bool,
     /// Extents may be packed or kept.
-    packs: bool,
+    agreement: Agreement,
     /// A device has a thread for each direction.
     split: bool,
     peer_name: OnceLock<String>,
@@ -100,8 +101,7 @@ impl Placement for Shared {
 pub(crate) struct Setup {
     pub(crate) devices: Vec<DeviceState>,
     pub(crate) remote: Vec<RemoteRegion>,
-    pub(crate) level2: bool,
-    pub(crate) packs: bool,
+    pub(crate) agreement: Agreement,
     pub(crate) dialing: bool,
     pub(crate) split: bool,
     pub(crate) shares: bool,
@@ -111,14 +111,14 @@ pub(crate) struct Setup {
 
 impl Shared {
     pub(crate) fn new(setup: Setup) -> Self {
-        let Setup { devices, remote, level2, packs, dialing, split, shares, events, options } = setup;
+        let Setup { devices, remote, agreement, dialing, split, shares, events, options } = setup;
         let shared = Self {
             core: Mutex::new(Core::new(devices.len() as u8)),
             devices,
             regions: Default::default(),
             remote,
-            level2,
-            packs,
+            level2: agreement.version >= 2,
+            agreement,
             dialing,
             split,
             peer_name: OnceLock::new(),
@@ -147,7 +147,12 @@ impl Shared {
 
     /// Extents may be packed or kept.
     pub(crate) fn packs(&self) -> bool {
-        self.packs
+        self.agreement.packs()
+    }
+
+    /// What is packed may refer to a dictionary.
+    pub(crate) fn takes_dictionaries(&self) -> bool {
+        self.agreement.takes_dictionaries()
     }
 
     /// The peer's system name, once it has told it.

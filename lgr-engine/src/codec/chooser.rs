@@ -149,6 +149,14 @@ impl Chooser {
         &self.decisions
     }
 
+    /// Packing has become another thing: these are its costs from now on.
+    pub fn renew_costs(&mut self, costs: [Cost; CANDIDATES.len()]) {
+        self.costs = costs;
+        if let (true, Codec::Zstd(_), Some(link)) = (self.automatic, self.codec, self.link_bytes_per_s) {
+            self.consider(link);
+        }
+    }
+
     /// Takes a window, and says what is done from now on.
     pub fn judge(&mut self, window: &Window) -> Codec {
         let seconds = window.elapsed.as_secs_f64();
@@ -346,6 +354,19 @@ mod tests {
             };
         }
         assert!((1..20).contains(&packed), "{packed} windows of 1000");
+    }
+
+    #[test]
+    fn other_costs_make_another_level_the_best() {
+        let mut chooser = chooser(Some(125_000_000));
+        assert_eq!(chooser.codec(), Codec::Zstd(3));
+        let slow = Cost { bytes_per_cpu_s: 100e6, ratio: 2.5 };
+        chooser.renew_costs([COSTS[0], slow, COSTS[2]]);
+        assert_eq!(chooser.codec(), Codec::Zstd(1));
+        assert_eq!(chooser.decisions().len(), 3);
+        let mut fixed = Chooser::new(Compress::Zstd(7), COSTS, 2, Some(125_000_000));
+        fixed.renew_costs(COSTS);
+        assert_eq!(fixed.codec(), Codec::Zstd(7));
     }
 
     #[test]

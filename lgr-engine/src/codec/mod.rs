@@ -12,11 +12,13 @@
 //! hashed or remembered. Live memory is never packed in place, as it may change under the compressor.
 //!
 //! - [`chooser`]: which codec, and why; a pure function of what was measured;
+//! - [`dictionary`]: what pages from all over the guest have in common, for chunks to refer to;
 //! - [`packer`]: one zstd context per queue and direction;
 //! - [`last_sent`]: the hash of what each page held when it was last sent;
-//! - [`packing`]: these three at the source, shared by the devices.
+//! - [`packing`]: all of these at the source, shared by the devices.
 
 pub mod chooser;
+pub mod dictionary;
 pub mod last_sent;
 mod meter;
 pub mod packer;

@@ -6,7 +6,10 @@
 //! turns out to be wrong has not touched the guest.
 
 use isfc::frame::BODY_LEN_BYTES_MAX;
-use zstd::bulk::{Compressor, Decompressor};
+use zstd::zstd_safe::{CCtx, DCtx, get_error_name};
+
+use super::LEVELS;
+use super::dictionary::{PackDictionary, UnpackDictionary};
 
 /// Chunks that gained nothing, in a row, after which the source tries ever fewer: up to one in 64.
 const TRIES_MAX_SHIFT: u32 = 6;
@@ -15,8 +18,7 @@ const GAIN_MIN_PARTS: usize = 16;
 
 /// The source's side of one queue.
 pub struct Packer {
-    context: Compressor<'static>,
-    level: i32,
+    context: CCtx<'static>,
     /// Private copy of the pages of a chunk, [`BODY_LEN_BYTES_MAX`] bytes.
     pub copy: Vec<u8>,
     /// Chunks in a row that gained nothing.
@@ -27,7 +29,7 @@ pub struct Packer {
 
 impl std::fmt::Debug for Packer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Packer").field("level", &self.level).finish_non_exhaustive()
+        f.debug_struct("Packer").field("in_vain", &self.in_vain).finish_non_exhaustive()
     }
 }
 
@@ -37,12 +39,13 @@ impl Packer {
     /// # Errors
     /// zstd finds no memory.
     pub fn new(level: i32) -> std::io::Result<Self> {
-        let context = Compressor::new(level)?;
+        let context = CCtx::try_create().ok_or(std::io::ErrorKind::OutOfMemory)?;
         let copy = vec![0; BODY_LEN_BYTES_MAX as usize];
-        let mut packer = Self { context, level, copy, in_vain: 0, skip: 0 };
+        let mut packer = Self { context, copy, in_vain: 0, skip: 0 };
         let mut out = vec![0; 1 << 12];
         // A chunk of zeros becomes a few dozen bytes.
-        packer.context.compress_to_buffer(&packer.copy, &mut out[..])?;
+        let tried = packer.context.compress(&mut out[..], &packer.copy, level);
+        tried.map_err(|code| std::io::Error::other(get_error_name(code)))?;
         Ok(packer)
     }
 
@@ -58,12 +61,24 @@ impl Packer {
     /// Packs the first `len` bytes of the copy into `out`, and says how many bytes it became; `None` if they are to go
     /// out as they are.
     pub fn pack(&mut self, len: usize, level: i32, out: &mut [u8]) -> Option<usize> {
-        if level != self.level && self.context.set_compression_level(level).is_ok() {
-            self.level = level;
-        }
+        self.pack_with(None, len, level, out)
+    }
+
+    /// As [`Self::pack`], with what `dictionary` has for this level.
+    pub fn pack_with(
+        &mut self,
+        dictionary: Option<&PackDictionary>,
+        len: usize,
+        level: i32,
+        out: &mut [u8],
+    ) -> Option<usize> {
         // Room for no more than what is worth sending: zstd gives up when it is full.
         let room = (len - len / GAIN_MIN_PARTS).min(out.len());
-        let packed = self.context.compress_to_buffer(&self.copy[..len], &mut out[..room]).ok();
+        let (bytes, out) = (&self.copy[..len], &mut out[..room]);
+        let packed = match dictionary.and_then(|dictionary| dictionary.at(level)) {
+            Some(prepared) => self.context.compress_using_cdict(out, bytes, prepared).ok(),
+            None => self.context.compress(out, bytes, level).ok(),
+        };
         match packed {
             Some(_) => self.in_vain = 0,
             None => {
@@ -75,9 +90,16 @@ impl Packer {
     }
 }
 
+impl Packer {
+    /// Do the first `len` bytes of the copy fit into `out`, packed at the lowest level?
+    pub(super) fn fits(&mut self, len: usize, out: &mut [u8]) -> bool {
+        self.context.compress(out, &self.copy[..len], LEVELS.0).is_ok()
+    }
+}
+
 /// The destination's side of one queue.
 pub struct Unpacker {
-    context: Decompressor<'static>,
+    context: DCtx<'static>,
     bytes: Vec<u8>,
 }
 
@@ -93,7 +115,8 @@ impl Unpacker {
     /// # Errors
     /// zstd finds no memory.
     pub fn new() -> std::io::Result<Self> {
-        Ok(Self { context: Decompressor::new()?, bytes: vec![0; BODY_LEN_BYTES_MAX as usize] })
+        let context = DCtx::try_create().ok_or(std::io::ErrorKind::OutOfMemory)?;
+        Ok(Self { context, bytes: vec![0; BODY_LEN_BYTES_MAX as usize] })
     }
 
     /// What `payload` becomes, which must be exactly `len` bytes.
@@ -101,12 +124,31 @@ impl Unpacker {
     /// # Errors
     /// In words, if `payload` is no zstd frame, or becomes more or fewer bytes. Nothing is ever written beyond `len`.
     pub fn unpack(&mut self, payload: &[u8], len: u64) -> Result<&[u8], String> {
+        self.unpack_with(None, payload, len)
+    }
+
+    /// As [`Self::unpack`], for a payload that may refer to `dictionary`.
+    ///
+    /// # Errors
+    /// As for [`Self::unpack`].
+    pub fn unpack_with(
+        &mut self,
+        dictionary: Option<&UnpackDictionary>,
+        payload: &[u8],
+        len: u64,
+    ) -> Result<&[u8], String> {
         let room = usize::try_from(len).ok().and_then(|len| self.bytes.get_mut(..len));
         let room = room.ok_or_else(|| format!("{len} bytes are more than a transfer has"))?;
-        match self.context.decompress_to_buffer(payload, room) {
+        let unpacked = match dictionary {
+            Some(dictionary) => self.context.decompress_using_ddict(room, payload, dictionary.prepared()),
+            None => self.context.decompress(room, payload),
+        };
+        match unpacked {
             Ok(unpacked) if unpacked as u64 == len => Ok(room),
             Ok(unpacked) => Err(format!("a packed payload becomes {unpacked} bytes in place of {len}")),
-            Err(error) => Err(format!("a packed payload does not become {len} bytes: {error}")),
+            Err(code) => {
+                Err(format!("a packed payload does not become {len} bytes: {}", get_error_name(code)))
+            }
         }
     }
 }

@@ -1,14 +1,15 @@
 //! Packing at the source, shared by all devices: each has a context of its own, all have one codec.
 
 use std::io;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use guest_mem::{PAGE_SIZE, PageNumber, Run, Runs, Storage, copy_zero};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::chooser::{CANDIDATES, Chooser, Cost, Decision, Window};
+use super::dictionary::{self, PackDictionary, TOUCHED_PAGES_MIN};
 use super::last_sent::LastSent;
 use super::meter::{Counts, Meter};
 use super::packer::Packer;
@@ -21,6 +22,10 @@ const WINDOW_CHUNKS_PER_DEVICE: u64 = 2;
 /// Places in the guest from which pages are tried before the first pass, and pages at each.
 const SAMPLES: u64 = 12;
 const SAMPLE_PAGES: u64 = 8;
+/// A dictionary is told only if chunks become smaller by it by one part in so many.
+const DICTIONARY_GAIN_PARTS: f64 = 20.0;
+
+type Costs = [Cost; CANDIDATES.len()];
 
 /// A device's own part.
 #[derive(Debug)]
@@ -59,6 +64,8 @@ pub struct Summary {
     pub link_bytes_per_s: Option<u64>,
     /// Every change of the codec, with its reason; the first 32.
     pub decisions: Vec<Dated>,
+    /// Length of the dictionary, if one was used.
+    pub dictionary_bytes: Option<u64>,
 }
 
 /// The codec of one relocation at its source.
@@ -69,6 +76,13 @@ pub struct Packing {
     /// Chunks that do not pack are tried ever more seldom.
     gives_up: bool,
     devices: Vec<Mutex<DevicePacking>>,
+    /// Levels that may be used.
+    levels: Vec<i32>,
+    /// Once it is made: the dictionary, and what packing costs with it.
+    dictionary: OnceLock<(PackDictionary, Costs)>,
+    dictionary_made: AtomicBool,
+    /// The destination has it.
+    dictionary_told: AtomicBool,
     pub(crate) last_sent: LastSent,
     /// Seed of the hashes in it.
     pub(crate) seed: u64,
@@ -95,11 +109,13 @@ impl Packing {
         let first = if let Compress::Zstd(level) = choice { level } else { CANDIDATES[0] };
         let mut packers = (0..devices).map(|_| Packer::new(first)).collect::<io::Result<Vec<_>>>()?;
         let costs = match packers.first_mut() {
-            Some(packer) if choice == Compress::Auto => measure(packer, storage, touched),
+            Some(packer) if choice == Compress::Auto => measure(packer, storage, touched, None),
             _ => [Cost { bytes_per_cpu_s: 0.0, ratio: 1.0 }; CANDIDATES.len()],
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from).min(usize::from(devices));
         let chooser = Chooser::new(choice, costs, cores, limit_bytes_per_s);
+        let mut levels = CANDIDATES.to_vec();
+        levels.extend(Some(first).filter(|level| !CANDIDATES.contains(level)));
         let started = Instant::now();
         let packing = Self {
             level: AtomicI32::new(0),
@@ -108,6 +124,10 @@ impl Packing {
                 .into_iter()
                 .map(|packer| Mutex::new(DevicePacking { packer, filled: Counts::default(), cpu: None }))
                 .collect(),
+            levels,
+            dictionary: OnceLock::new(),
+            dictionary_made: AtomicBool::new(false),
+            dictionary_told: AtomicBool::new(false),
             last_sent: LastSent::new(storage.pages().get()),
             seed: seed(),
             meter: Meter::default(),
@@ -122,6 +142,48 @@ impl Packing {
         };
         packing.follow(&mut packing.judge());
         Ok(packing)
+    }
+
+    /// As soon as pages are packed, once: makes a dictionary from `runs`, and gives out the message that tells it. `None` also
+    /// if it would gain nothing. Takes some 30 ms.
+    pub fn make_dictionary(&self, storage: &Storage, runs: &Runs) -> Option<Vec<u8>> {
+        let packs = self.level.load(Ordering::Relaxed) != 0;
+        if !packs
+            || runs.pages().get() < TOUCHED_PAGES_MIN
+            || self.dictionary_made.swap(true, Ordering::Relaxed)
+        {
+            return None;
+        }
+        let mut packer = Packer::new(CANDIDATES[0]).ok()?;
+        let samples = Runs::from_unsorted(sample(runs));
+        let mut bytes = dictionary::gather(storage, runs, &samples, &mut packer);
+        let message = dictionary::to_message(&mut bytes).ok()?;
+        let dictionary = PackDictionary::new(&bytes, &self.levels)?;
+        let without = measure(&mut packer, storage, runs, None);
+        let with = measure(&mut packer, storage, runs, Some(&dictionary));
+        let gains = |(with, without): (&Cost, &Cost)| {
+            without.ratio <= with.ratio * (1.0 - 1.0 / DICTIONARY_GAIN_PARTS)
+        };
+        if bytes.is_empty() || !with.iter().zip(&without).any(gains) {
+            return None;
+        }
+        self.dictionary.set((dictionary, with)).ok()?;
+        Some(message)
+    }
+
+    /// The destination has the dictionary: it is used from now on.
+    pub fn dictionary_taken(&self) {
+        let Some((_, costs)) = self.dictionary.get() else { return };
+        let mut judge = self.judge();
+        judge.chooser.renew_costs(*costs);
+        self.follow(&mut judge);
+        self.dictionary_told.store(true, Ordering::Release);
+    }
+
+    /// What chunks may refer to.
+    pub(crate) fn dictionary(&self) -> Option<&PackDictionary> {
+        let told = self.dictionary_told.load(Ordering::Acquire);
+        self.dictionary.get().filter(|_| told).map(|(dictionary, _)| dictionary)
     }
 
     /// A pass begins: what is measured begins anew, since nothing is sent between two passes.
@@ -206,6 +268,7 @@ impl Packing {
             decisions: decisions
                 .map(|(at, decision)| Dated { at: *at, decision: decision.clone() })
                 .collect(),
+            dictionary_bytes: self.dictionary().map(PackDictionary::len_bytes),
         }
     }
 }
@@ -223,7 +286,12 @@ pub(crate) fn thread_cpu() -> Duration {
 }
 
 /// What each candidate costs and gains on pages from all over the guest.
-fn measure(packer: &mut Packer, storage: &Storage, touched: &Runs) -> [Cost; CANDIDATES.len()] {
+fn measure(
+    packer: &mut Packer,
+    storage: &Storage,
+    touched: &Runs,
+    dictionary: Option<&PackDictionary>,
+) -> Costs {
     let mut len = 0;
     for run in sample(touched) {
         for page in run.page_numbers() {
@@ -236,7 +304,7 @@ fn measure(packer: &mut Packer, storage: &Storage, touched: &Runs) -> [Cost; CAN
     let mut out = vec![0; packer.copy.len()];
     CANDIDATES.map(|level| {
         let before = thread_cpu();
-        let became = packer.pack(len, level, &mut out).unwrap_or(len);
+        let became = packer.pack_with(dictionary, len, level, &mut out).unwrap_or(len);
         let seconds = (thread_cpu() - before).as_secs_f64().max(1e-6);
         Cost { bytes_per_cpu_s: len as f64 / seconds, ratio: len as f64 / became.max(1) as f64 }
     })

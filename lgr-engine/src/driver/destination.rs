@@ -153,6 +153,7 @@ impl<'a> Run<'a> {
     fn wait(&mut self) -> Option<Input> {
         match self.link.recv(LOOK_EVERY) {
             Ok(LinkEvent::Message(_, body)) => match Message::decode(&body) {
+                Ok(Message::Dictionary(dictionary)) => self.learn(&dictionary),
                 Ok(message) => Some(Input::Message(message)),
                 Err(error) => Some(Input::Failed(format!("the source sent nonsense: {error}"))),
             },
@@ -167,6 +168,15 @@ impl<'a> Run<'a> {
             }
             Ok(LinkEvent::LinkDown(why)) => Some(Input::LinkDown(why.to_string())),
             Ok(LinkEvent::Notice(_)) | Err(_) => None,
+        }
+    }
+
+    /// Takes the dictionary of packed pages, which the sequence of the move has nothing to do with.
+    fn learn(&mut self, dictionary: &[u8]) -> Option<Input> {
+        let arrivals = self.arrivals.as_ref().ok_or_else(|| "a dictionary before the guest".to_owned());
+        match arrivals.and_then(|arrivals| arrivals.learn(dictionary)) {
+            Ok(()) => self.send(&Message::DictionaryTaken),
+            Err(why) => Some(Input::Failed(format!("the source sent nonsense: {why}"))),
         }
     }
 

@@ -12,6 +12,7 @@ use super::packing::packing_for;
 use super::verify::{Exchange, check_own, offer_manifest};
 use super::{Cancel, LOOK_EVERY, take_record};
 use crate::codec::Compress;
+use crate::codec::packing::Packing;
 use crate::event::{Event, Observer};
 use crate::fault::{Fault, Faults, Step};
 use crate::feed::{Feed, GUEST_STORAGE, Pass};
@@ -145,6 +146,8 @@ struct Run<'a> {
     compress: Compress,
     /// Why nothing is packed, if so.
     why_not_packed: Option<String>,
+    /// Made, and not told yet.
+    dictionary: Option<Vec<u8>>,
     current: Option<Current>,
     passes: Vec<Sent>,
     pending: Runs,
@@ -209,6 +212,7 @@ impl<'a> Run<'a> {
             feed: Arc::new(feed),
             compress: options.compress,
             why_not_packed,
+            dictionary: None,
             current: None,
             passes: Vec::new(),
             pending: Runs::new(),
@@ -270,6 +274,9 @@ impl<'a> Run<'a> {
         let until = self.core.poll_timeout().map(|at| at.saturating_sub(self.clock.elapsed()));
         let patience = until.unwrap_or(LOOK_EVERY).min(LOOK_EVERY);
         self.show_progress();
+        if let Some(failed) = self.tell_dictionary() {
+            return Some(failed);
+        }
         match self.link.recv(patience) {
             Ok(LinkEvent::Message(_, body)) => match Message::decode(&body) {
                 Ok(Message::Accepted(destination)) => {
@@ -279,6 +286,10 @@ impl<'a> Run<'a> {
                     self.destination = destination;
                     self.strike(Step::Accepted);
                     Some(Input::Message(Message::Accepted(destination)))
+                }
+                Ok(Message::DictionaryTaken) => {
+                    self.feed.packing().into_iter().for_each(Packing::dictionary_taken);
+                    None
                 }
                 Ok(message) => Some(Input::Message(message)),
                 Err(error) => Some(Input::Failed(format!("the destination sent nonsense: {error}"))),
@@ -297,6 +308,20 @@ impl<'a> Run<'a> {
             Ok(LinkEvent::LinkDown(why)) => Some(Input::LinkDown(why.to_string())),
             Err(_) => None,
         }
+    }
+
+    /// Makes the dictionary when pages begin to be packed, if need be while the destination makes ready, and tells it once
+    /// there is somebody to take it; never while the guest is stopped.
+    fn tell_dictionary(&mut self) -> Option<Input> {
+        let packing = self.feed.packing().filter(|_| self.link.takes_dictionaries() && !self.stopped)?;
+        let runs = self.current.as_ref().map_or(&self.pending, |current| current.pass.runs());
+        if let Some(message) = packing.make_dictionary(self.guest.storage(), runs) {
+            self.dictionary = Some(message);
+        }
+        self.current.as_ref()?;
+        let dictionary = self.dictionary.take()?;
+        self.feed.count_message(dictionary.len() as u64);
+        self.send(&Message::Dictionary(dictionary))
     }
 
     fn pass_sent(&self, epoch: u64) -> Option<Input> {

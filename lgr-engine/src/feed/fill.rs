@@ -157,7 +157,7 @@ impl Feed {
         }
         own.filled.kept_bytes = kept_pages * PAGE_SIZE as u64;
         if len > 0 {
-            pack(filling.level, own, len, transfer);
+            pack(filling, own, len, transfer);
         }
         zero_pages
     }
@@ -183,9 +183,10 @@ struct Filling<'a> {
 }
 
 /// Makes the first `len` bytes of the copy the payload: packed, or as they are if that gains nothing.
-fn pack(level: i32, own: &mut DevicePacking, len: usize, transfer: &mut Transfer) {
+fn pack(filling: &Filling<'_>, own: &mut DevicePacking, len: usize, transfer: &mut Transfer) {
     let before = thread_cpu();
-    let packed = own.packer.pack(len, level, transfer.staging());
+    let dictionary = filling.packing.dictionary();
+    let packed = own.packer.pack_with(dictionary, len, filling.level, transfer.staging());
     own.filled.pack_cpu_ns = (thread_cpu().saturating_sub(before)).as_nanos() as u64;
     own.filled.tried_bytes = len as u64;
     own.filled.became_bytes = packed.unwrap_or(len) as u64;

@@ -33,6 +33,8 @@ pub struct CodecReport {
     pub saved_bytes: u64,
     /// Processor time of packing, in seconds; part of the source's.
     pub pack_cpu_s: f64,
+    /// Length of the dictionary that chunks refer to, in bytes; `null` if there was none.
+    pub dictionary_bytes: Option<u64>,
     /// Every codec that was chosen, in order of time; the first 32.
     #[schemars(length(max = 32))]
     pub decisions: Vec<CodecDecision>,
@@ -76,6 +78,7 @@ impl CodecReport {
             packed_wire_bytes: counts.packed_wire_bytes,
             saved_bytes: counts.kept_bytes + counts.packed_bytes.saturating_sub(counts.packed_wire_bytes),
             pack_cpu_s: counts.pack_cpu_ns as f64 / 1e9,
+            dictionary_bytes: summary.dictionary_bytes,
             decisions: decisions.collect(),
         }
     }

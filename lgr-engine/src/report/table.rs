@@ -153,6 +153,9 @@ fn codec(lines: &mut Lines, codec: Option<&CodecReport>) {
         codec.pack_cpu_s,
     );
     lines.add("packed", text);
+    if let Some(len) = codec.dictionary_bytes {
+        lines.add("", format!("chunks refer to a dictionary of {}", size(len)));
+    }
     if let Some(last) = codec.decisions.last() {
         lines.add("", format!("{} after {}: {}", last.codec, time(last.at_ms), last.why));
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use lgr::results::metrics::{BLACKOUT, QUIESCE};
+use lgr::results::statistics::median;
 use lgr::results::{Contestant, Method, PictureKind, RunShape, Sample, ScenarioResult, git_revision};
 use lgr_engine::report::{Environment, Report};
 
@@ -223,7 +224,8 @@ fn run_lgr(
     }
 }
 
-/// A line for each round, through its samples.
+/// Lines through medians of the rounds, each without another round: what is claimed is how the time grows, not that no
+/// single run is disturbed, and how far the lines lie apart says what a round more or less would change.
 fn fit_lines(runners: &mut [Runner<'_>]) {
     for place in 0..runners.len() {
         let Kind::Line(points) = runners[place].kind else { continue };
@@ -233,17 +235,22 @@ fn fit_lines(runners: &mut [Runner<'_>]) {
         };
         let series: Vec<(f64, Vec<f64>)> = points.iter().map(|(gib, name)| (*gib, times(name))).collect();
         let rounds = series.iter().map(|(_, times)| times.len()).min().unwrap_or(0);
-        let fits = (0..rounds).map(|round| {
-            let points: Vec<_> = series.iter().map(|(gib, times)| (*gib, times[round])).collect();
-            fit(&points)
-        });
-        let fits: Vec<_> = fits.collect();
+        let fits: Vec<_> = (0..rounds).map(|round| fit(&medians_without(&series, round, rounds))).collect();
         let contestant = &mut runners[place].contestant;
         for (fit, run) in fits.into_iter().zip(1..) {
-            contestant.settings.insert(format!("round-{run:02}"), fit.describe());
+            contestant.settings.insert(format!("without-round-{run:02}"), fit.describe());
             contestant.samples.push(Sample::new(run, false, fit.figures()));
         }
     }
+}
+
+/// The median of each of `series` over `rounds` rounds but one; a single round is not left out.
+fn medians_without(series: &[(f64, Vec<f64>)], round: usize, rounds: usize) -> Vec<(f64, f64)> {
+    let median_of = |times: &[f64]| {
+        let kept = times.iter().take(rounds).enumerate().filter(|(at, _)| rounds == 1 || *at != round);
+        median(&kept.map(|(_, ms)| *ms).collect::<Vec<_>>())
+    };
+    series.iter().filter_map(|(gib, times)| Some((*gib, median_of(times)?))).collect()
 }
 
 fn conclude(scenario: &Scenario, runners: Vec<Runner<'_>>, notes: Vec<String>) -> ScenarioResult {

@@ -56,7 +56,7 @@ use self::guest::TracedGuest;
 use crate::message::{Message, Offer, PassTotals};
 use crate::owner::MemberName;
 use crate::policy::{Limits, PassPolicy};
-use crate::report::{EngineKind, FinishCode, LimitsGiven, PassReport, Report, Side};
+use crate::report::{EngineKind, FinishCode, LimitsGiven, PassReport, Report};
 use crate::source::{Effect, Input, Outcome, PassDone, PassSent, Source};
 use crate::trace::Trace;
 
@@ -226,18 +226,10 @@ impl World<'_> {
     }
 
     fn report(&self, trace: &Trace, outcome: &Outcome, limits: &Limits, policy: String) -> Report {
-        let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
         let header = trace.header();
         let names = (member("RECORDED"), member("REPLAYED"));
-        let mut report = Report::new(Side::Source, header.guest, names.0, names.1, outcome.finish.clone());
+        let mut report = Report::of_outcome(header.guest, names.0, names.1, outcome);
         report.limits = LimitsGiven::new(limits, None);
-        report.runs_on = outcome.runs_on;
-        report.prepare_ms = Some(ms(outcome.prepare));
-        report.total_ms = Some(ms(outcome.total));
-        if let Some((held, parts)) = &outcome.quiesce {
-            report.quiesce_ms = Some(ms(*held));
-            report.quiesce = Some(parts.clone());
-        }
         report.guest_memory_bytes = header.pages.bytes();
         report.bytes_touched = Some(trace.touched().bytes());
         report.policy = policy;

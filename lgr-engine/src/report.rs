@@ -13,11 +13,13 @@
 //! what other engines' users asked for.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::owner::{GuestName, MemberName};
+use crate::source::Outcome;
 
 mod codec;
 mod environment;
@@ -223,6 +225,25 @@ impl Report {
             engine: EngineKind::IoUring,
             fallbacks: Vec::new(),
             environment: PerSide::default(),
+        }
+    }
+
+    /// The source's report, so far as its core knows it.
+    pub(crate) fn of_outcome(
+        guest: GuestName,
+        source: MemberName,
+        destination: MemberName,
+        outcome: &Outcome,
+    ) -> Self {
+        let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
+        let (quiesce, parts) = outcome.quiesce.clone().unzip();
+        Self {
+            runs_on: outcome.runs_on,
+            prepare_ms: Some(ms(outcome.prepare)),
+            total_ms: Some(ms(outcome.total)),
+            quiesce_ms: quiesce.map(ms),
+            quiesce: parts,
+            ..Self::new(Side::Source, guest, source, destination, outcome.finish.clone())
         }
     }
 

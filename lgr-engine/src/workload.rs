@@ -235,7 +235,8 @@ pub struct WorkloadFactory {
 }
 
 impl WorkloadFactory {
-    /// `prefault`: make the memory that will be written ready before the first pass.
+    /// `prefault`: make the memory that will be written ready before the first pass. Without it, memory is made ready while
+    /// pages arrive, by blocks of 16 MiB where all of a block will come, so the move takes longer and its beginning does not.
     pub fn new(prefault: bool) -> Self {
         Self { prefault }
     }

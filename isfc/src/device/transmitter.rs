@@ -9,9 +9,8 @@
 //! A page that is lent may be written before the receiver has copied it, as one that is copied may be written while it
 //! is: it is dirty then, and goes again. Memory that stands still stays as it is until the pass is confirmed.
 
-use std::sync::Arc;
-
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use libc::iovec;
 use xxhash_rust::xxh3::xxh3_64;

@@ -23,7 +23,7 @@ const SAMPLED_PAGES_MIN: u64 = 64;
 const SAMPLE_STEP_PAGES: usize = 8;
 /// Where so many chunks had no zero page, only each so manieth is looked at, until there is one.
 const CHUNKS_WITHOUT_ZEROS: usize = 64;
-const SELDOM_CHUNKS: usize = 8;
+const SELDOM_CHUNKS: usize = 32;
 
 impl Feed {
     pub(super) fn fill(&self, device: u8, pass: &Pass, chunk: usize, trust: Trust, transfer: &mut Transfer) {

@@ -11,16 +11,8 @@ use crate::source::{Outcome, PassDone};
 impl Run<'_> {
     pub(super) fn report(&mut self, outcome: &Outcome, policy: &str, rate_limit: Option<u64>) -> Report {
         let record = self.record;
-        let mut report =
-            Report::new(Side::Source, record.guest, self.member, self.destination, outcome.finish.clone());
+        let mut report = Report::of_outcome(record.guest, self.member, self.destination, outcome);
         report.limits = LimitsGiven::new(&self.limits, rate_limit);
-        report.runs_on = outcome.runs_on;
-        report.prepare_ms = Some(ms(outcome.prepare));
-        report.total_ms = Some(ms(outcome.total));
-        if let Some((held, parts)) = &outcome.quiesce {
-            report.quiesce_ms = Some(ms(*held));
-            report.quiesce = Some(parts.clone());
-        }
         fill_experience(&mut report, self.guest);
         report.guest_memory_bytes = self.guest.storage().len_bytes();
         report.bytes_touched = Some(self.touched_bytes);

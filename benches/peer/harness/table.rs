@@ -216,8 +216,11 @@ fn sparse(scale: Scale) -> Scenario {
 
 fn blackout(scale: Scale, name: &'static str, what: &'static str, working_set_bytes: u64) -> Scenario {
     use Limit::{AtLeast, AtMost};
-    let ours = &["lgr-tcp"];
+    // An emulated guest notes its own writes, so the like of it is a guest that does. The kernel's way is held against the
+    // same limits.
+    let (noted, found) = (&["lgr-tcp-noted"], &["lgr-tcp"]);
     let against = |limit| Test::Against(&["qemu-20ms"], limit);
+    let held = |must, of, metric, ratio| claim(rows::BLACKOUT, must, of, metric, against(AtMost(ratio)));
     let at = |downtime_limit_ms| {
         let start = Setting { downtime_limit_ms, ..Setting::START };
         Space::without_memfd(start).for_blackout()
@@ -235,14 +238,24 @@ fn blackout(scale: Scale, name: &'static str, what: &'static str, working_set_by
         load,
         contenders: vec![
             lgr("lgr-tcp", "--medium tcp"),
+            lgr("lgr-tcp-noted", "--medium tcp --tracker software"),
             qemu("qemu-20ms", at(20)),
             qemu("qemu-300ms", Space::fixed(Setting::START)),
         ],
         claims: vec![
-            claim(rows::BLACKOUT, "≤ 0.5 × QEMU's at its 20 ms limit", ours, BLACKOUT, against(AtMost(0.5))),
-            claim(rows::BLACKOUT, "and total time not longer", ours, MOVE, against(AtMost(1.0))),
-            claim(rows::BLACKOUT, "dirtied no less than QEMU's guest", ours, DIRTIED, against(AtLeast(0.95))),
-            claim(rows::SLOWDOWN, "≥ 0.9 at 500 MB/s", ours, ACHIEVED, Test::Alone(AtLeast(0.9))),
+            held("≤ 0.5 × QEMU's at its 20 ms limit", noted, BLACKOUT, 0.5),
+            held("≤ 0.5 × QEMU's, writes found by the kernel", found, BLACKOUT, 0.5),
+            held("and total time not longer", noted, MOVE, 1.0),
+            held("and total time not longer, writes found by the kernel", found, MOVE, 1.0),
+            claim(rows::BLACKOUT, "dirtied no less than QEMU's guest", noted, DIRTIED, against(AtLeast(0.95))),
+            claim(
+                rows::BLACKOUT,
+                "dirtied no less than QEMU's guest, writes found by the kernel",
+                found,
+                DIRTIED,
+                against(AtLeast(0.95)),
+            ),
+            claim(rows::SLOWDOWN, "≥ 0.9 at 500 MB/s", found, ACHIEVED, Test::Alone(AtLeast(0.9))),
         ],
         warms: false,
         minutes: 3.0,

@@ -91,7 +91,8 @@ pub trait Guest: Send {
     /// It cannot be saved.
     fn save_state(&mut self) -> Result<Vec<u8>, GuestError>;
 
-    /// Puts a saved state into this skeleton. The bytes come from another member: hostile until checked.
+    /// Puts a saved state into this skeleton. The bytes come from another member: hostile until checked. The state comes
+    /// before the last pages, so what lies in memory is not to be believed before [`Self::resume`].
     ///
     /// # Errors
     /// They are no state of this guest.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::pictures;
 use crate::results::metrics::{BLACKOUT, CPU, QUIESCE, THROUGHPUT, TOTAL};
-use crate::results::{Contestant, FolderError, PictureKind, ScenarioResult, Unit, read_folder};
+use crate::results::{Contestant, FolderError, PictureKind, ScenarioResult, Unit, read_folder_for_page};
 
 /// The name of the page in a machine's folder.
 pub const FILE_NAME: &str = "README.md";
@@ -18,16 +18,21 @@ const METHOD: &str = "../../docs/benchmarks.md";
 const COLUMNS: [(&str, &str); 5] =
     [(THROUGHPUT, "rate"), (TOTAL, "time"), (QUIESCE, "stopped"), (BLACKOUT, "blackout"), (CPU, "processor")];
 
-/// Writes the page over all results that are in the folder.
+/// Writes the page over all results that are in the folder. It names those that another version of this program wrote.
 ///
 /// # Errors
 /// The folder cannot be read or holds something else, or the page cannot be written.
 pub fn write(dir: &Path) -> Result<(), FolderError> {
-    let results = read_folder(dir)?;
+    let (results, left_out) = read_folder_for_page(dir)?;
     let machine = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     // Results may lie anywhere; a link that leads nowhere helps nobody.
     let method = dir.join(METHOD).exists().then_some(METHOD);
-    crate::results::put(&dir.join(FILE_NAME), &markdown(&machine, &results, method))
+    let mut page = markdown(&machine, &results, method);
+    for path in left_out.iter().filter_map(|path| path.file_name()) {
+        let name = path.to_string_lossy();
+        let _ = write!(page, "\nNot shown, as another version of lgr wrote it: [{0}]({0}).\n", plain(&name));
+    }
+    crate::results::put(&dir.join(FILE_NAME), &page)
 }
 
 /// The page; `method` is where the document on the method is, seen from the page.

@@ -42,6 +42,18 @@ fn the_suite_writes_results_pictures_and_an_index() {
     every_link_leads_to_a_file(&dir, &index);
 }
 
+#[test]
+fn a_result_of_another_version_beside_new_ones_is_named_in_the_index_and_stops_nothing() {
+    let trial = Trial::new();
+    let dir = trial.path("results/test-machine");
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("bulk-random.json"), "{\"schema_version\": 1}").unwrap();
+    let ended = tiny(&trial, "--scenario sparse");
+    assert_eq!(ended.code(), Some(0), "{ended}");
+    let index = fs::read_to_string(dir.join("README.md")).unwrap();
+    assert!(index.contains("### sparse") && index.contains("(bulk-random.json)"), "{index}");
+}
+
 fn check_result(result: &ScenarioResult) {
     let name = &result.scenario;
     for contestant in &result.contestants {

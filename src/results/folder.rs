@@ -71,6 +71,29 @@ pub fn read(path: &Path) -> Result<ScenarioResult, FolderError> {
 /// # Errors
 /// The folder cannot be read, holds none, or one of them is no result.
 pub fn read_folder(dir: &Path) -> Result<Vec<ScenarioResult>, FolderError> {
+    json_files(dir)?.iter().map(|path| read(path)).collect()
+}
+
+/// The results of a folder for a page over them, and the files that another version of this program wrote. Those are no
+/// reason for what was just measured to have no page.
+///
+/// # Errors
+/// The folder cannot be read, holds none, or one of them is no result of any version.
+pub fn read_folder_for_page(dir: &Path) -> Result<(Vec<ScenarioResult>, Vec<PathBuf>), FolderError> {
+    let (mut results, mut left_out) = (Vec::new(), Vec::new());
+    for path in json_files(dir)? {
+        match read(&path) {
+            Ok(result) => results.push(result),
+            Err(FolderError::Content { source: ResultError::UnknownVersion { .. }, .. }) => {
+                left_out.push(path)
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((results, left_out))
+}
+
+fn json_files(dir: &Path) -> Result<Vec<PathBuf>, FolderError> {
     let fail = |source| FolderError::Read { path: dir.to_owned(), source };
     let mut paths = Vec::new();
     for entry in fs::read_dir(dir).map_err(fail)? {
@@ -83,7 +106,7 @@ pub fn read_folder(dir: &Path) -> Result<Vec<ScenarioResult>, FolderError> {
         return Err(FolderError::Empty { path: dir.to_owned() });
     }
     paths.sort();
-    paths.iter().map(|path| read(path)).collect()
+    Ok(paths)
 }
 
 /// Writes a result's JSON and its pictures into a folder, which is made if it is not there. Pictures of the same

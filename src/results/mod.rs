@@ -26,7 +26,7 @@ pub mod statistics;
 
 pub use comparison::{Comparison, Limit, Verdict};
 pub(crate) use folder::put;
-pub use folder::{FolderError, read, read_folder, write};
+pub use folder::{FolderError, read, read_folder, read_folder_for_page, write};
 pub use machine::{check_machine_name, git_revision, machine_name};
 pub use metrics::{Better, Metric, Unit};
 pub use statistics::{Estimate, Summary};

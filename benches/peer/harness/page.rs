@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::Context;
-use lgr::results::{Comparison, Contestant, ScenarioResult, Verdict, read_folder};
+use lgr::results::{Comparison, Contestant, ScenarioResult, Verdict, read_folder_for_page};
 
 use super::claims::SEPARATOR;
 use super::rows::ROWS;
@@ -13,7 +13,7 @@ const FILE_NAME: &str = "peer.md";
 
 /// Writes the page of a machine's folder.
 pub(crate) fn write(dir: &Path) -> anyhow::Result<String> {
-    let results = read_folder(dir)?;
+    let (results, _) = read_folder_for_page(dir)?;
     let page = markdown(&results);
     let path = dir.join(FILE_NAME);
     std::fs::write(&path, &page).with_context(|| path.display().to_string())?;

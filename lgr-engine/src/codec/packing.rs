@@ -162,7 +162,8 @@ impl Packing {
         let without = measure(&mut packer, storage, runs, None);
         let with = measure(&mut packer, storage, runs, Some(&dictionary));
         let gains = |(with, without): (&Cost, &Cost)| {
-            without.ratio <= with.ratio * (1.0 - 1.0 / DICTIONARY_GAIN_PARTS)
+            // Nothing gains where all samples are zero, and costs of nothing would end all packing.
+            with.ratio > 0.0 && without.ratio <= with.ratio * (1.0 - 1.0 / DICTIONARY_GAIN_PARTS)
         };
         if bytes.is_empty() || !with.iter().zip(&without).any(gains) {
             return None;

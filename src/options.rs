@@ -1,5 +1,6 @@
 //! Options that several subcommands share.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use lgr_engine::policy::{Limits, PolicyChoice};
 use serde::Serialize;
 
 use crate::security::SecurityArgs;
-use crate::units::parse_bytes;
+use crate::units::{parse_bytes, parse_rate};
 
 /// The guest that is built and moved.
 #[derive(Args, Clone, Debug, Serialize)]
@@ -123,8 +124,8 @@ pub(crate) struct LimitArgs {
     pub(crate) stop: StopArgs,
 
     /// Most bytes per second on the wire, for all queues together [default: no limit]
-    #[arg(long, visible_alias = "bandwidth", value_parser = parse_bytes, value_name = "SIZE")]
-    pub(crate) rate_limit: Option<u64>,
+    #[arg(long, visible_alias = "bandwidth", value_parser = parse_rate, value_name = "SIZE")]
+    pub(crate) rate_limit: Option<NonZeroU64>,
 }
 
 impl StopArgs {

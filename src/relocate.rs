@@ -256,11 +256,10 @@ fn run_before(time: Duration, cancel: &Cancel) {
 }
 
 fn source_options(args: &RelocateArgs) -> SourceOptions {
-    let rate = args.limits.rate_limit.and_then(std::num::NonZeroU64::new);
     SourceOptions {
         limits: args.limits.stop.limits(),
         policy: args.limits.stop.policy.build(),
-        rate_limit: rate.map_or_else(RateLimit::unlimited, RateLimit::new),
+        rate_limit: args.limits.rate_limit.map_or_else(RateLimit::unlimited, RateLimit::new),
         hash_live: args.hash_live,
         compress: args.compress,
         verify: !args.no_verify,

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::options::{StopArgs, seconds};
 use crate::progress::print;
-use crate::units::{parse_bytes, size};
+use crate::units::{parse_rate, size};
 
 /// Options of `lgr replay`.
 #[derive(Args, Debug, Serialize)]
@@ -26,7 +26,7 @@ pub(crate) struct ReplayArgs {
     file: PathBuf,
 
     /// Guest memory that the link carries per second
-    #[arg(long, default_value = "1G", value_parser = rate, value_name = "SIZE")]
+    #[arg(long, default_value = "1G", value_parser = parse_rate, value_name = "SIZE")]
     rate: NonZeroU64,
 
     /// What stopping the guest costs besides the pages
@@ -41,10 +41,6 @@ pub(crate) struct ReplayArgs {
     #[arg(long)]
     #[serde(skip)]
     json: bool,
-}
-
-fn rate(text: &str) -> Result<NonZeroU64, String> {
-    NonZeroU64::new(parse_bytes(text)?).ok_or_else(|| "a link that carries nothing never ends".to_owned())
 }
 
 fn cost(text: &str) -> Result<f64, String> {

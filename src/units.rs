@@ -1,5 +1,7 @@
 //! Sizes and rates as people write them: `4G`, `300M`, `64k`, `1.5G`, `4096`; binary multiples.
 
+use std::num::NonZeroU64;
+
 pub(crate) use lgr_engine::report::table::size;
 
 /// Letters and the power of two each stands for.
@@ -28,6 +30,11 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     let part: u64 = fraction.parse().map_err(|_| nonsense())?;
     let bytes = (u128::from(whole) << bits) + (u128::from(part) << bits) / 10_u128.pow(fraction.len() as u32);
     u64::try_from(bytes).map_err(|_| too_large())
+}
+
+/// Reads a size per second, which must not be zero.
+pub(crate) fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
+    NonZeroU64::new(parse_bytes(text)?).ok_or_else(|| "a link that carries nothing never ends".to_owned())
 }
 
 #[cfg(test)]

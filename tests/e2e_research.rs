@@ -76,6 +76,7 @@ fn a_file_that_is_no_trace_is_refused_with_its_name_and_offset() {
     trial.run(&format!("replay {}", nowhere.display())).refused(1, &["nothing.trace", "No such file"]);
     trial.run(&format!("replay {} --policy qemu", path.display())).refused(2, &["qemu", "threshold:MS"]);
     trial.run(&format!("replay {} --rate 0", path.display())).refused(2, &["carries nothing"]);
+    trial.run("relocate --bandwidth 0").refused(2, &["carries nothing"]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use lgr_engine::destination::{self, Destination};
 use lgr_engine::message::{Message, Offer, PassTotals};
 use lgr_engine::owner::{GuestName, MemberName};
 use lgr_engine::policy::{DefaultPolicy, Limits};
-use lgr_engine::report::{FinishCode, RunsOn};
+use lgr_engine::report::{FinishCode, PassKind, RunsOn};
 use lgr_engine::source::{self, Outcome, PassSent, Source};
 
 /// xorshift: small, and the seed is the whole state.
@@ -54,8 +54,13 @@ struct World {
     linked: bool,
     record: (u64, MemberName),
     running: [bool; 2],
-    /// Changes that must be in the destination before the guest may run there.
-    pages: [u64; 2],
+    /// How often the guest's memory has been written to.
+    written: u64,
+    /// How much of that the last harvest has found.
+    collected: u64,
+    /// What the pass under way carries, and what has arrived with it.
+    carried: u64,
+    arrived: u64,
     sent_pass: Option<PassTotals>,
     damage: bool,
     stopped_at: Option<Duration>,
@@ -107,7 +112,10 @@ impl World {
             linked: true,
             record: (7, name("A")),
             running: [true, false],
-            pages: [0, 0],
+            written: 0,
+            collected: 0,
+            carried: 0,
+            arrived: 0,
             sent_pass: None,
             damage: false,
             stopped_at: None,
@@ -199,22 +207,26 @@ impl World {
                 self.to_destination.push_back(destination::Input::Message(message));
             }
             Effect::Send(_) => {}
-            Effect::BeginPass { epoch, .. } | Effect::RepeatPass { epoch } => {
-                let totals = PassTotals { transfers: 1, pages: self.pages[0], digest: u64::from(epoch) };
-                self.sent_pass = Some(totals);
-                if self.linked {
-                    self.pages[1] = self.pages[0];
+            Effect::BeginPass { epoch, kind, .. } => {
+                // The first pass collects for itself. Others carry what was found; what was written since is not in them.
+                if kind == PassKind::First {
+                    self.collected = self.written;
                 }
-                self.to_source.push_back(Input::PassSent(PassSent { epoch, totals }));
+                self.carried = self.collected;
+                self.send_pass(epoch);
             }
+            Effect::RepeatPass { epoch } => self.send_pass(epoch),
             Effect::Harvest => {
                 if self.running[0] {
-                    self.pages[0] += 1 + self.dice.roll(3000);
+                    self.written += 1 + self.dice.roll(3000);
                 }
+                self.collected = self.written;
                 let pages = if self.running[0] { self.dice.roll(3000) } else { self.dice.roll(5) };
                 self.to_source.push_back(Input::Harvested { pages });
             }
             Effect::Quiesce => {
+                // It goes on until it stands still.
+                self.written += self.dice.roll(2);
                 self.running[0] = false;
                 self.stopped_at = Some(self.now);
                 self.to_source.push_back(Input::Stopped);
@@ -222,7 +234,7 @@ impl World {
             Effect::SendState => {
                 self.perform_source(Effect::Send(Message::State(vec![1])));
                 // To save a state may be to write it to memory first.
-                self.pages[0] += self.dice.roll(2);
+                self.written += self.dice.roll(2);
                 self.to_source.push_back(Input::StateSent);
             }
             Effect::Resume => {
@@ -239,6 +251,15 @@ impl World {
             Effect::Release => assert!(!self.running[0], "released a guest that runs"),
             Effect::Finish(outcome) => self.outcome = Some(*outcome),
         }
+    }
+
+    fn send_pass(&mut self, epoch: u32) {
+        let totals = PassTotals { transfers: 1, pages: self.carried, digest: u64::from(epoch) };
+        self.sent_pass = Some(totals);
+        if self.linked {
+            self.arrived = self.carried;
+        }
+        self.to_source.push_back(source::Input::PassSent(PassSent { epoch, totals }));
     }
 
     fn step_destination(&mut self, input: destination::Input) {
@@ -270,7 +291,7 @@ impl World {
             }
             Effect::Resume => {
                 assert_eq!(self.record.1, name("B"), "runs a guest it does not own");
-                assert_eq!(self.pages[1], self.pages[0], "runs a guest whose pages did not all arrive");
+                assert_eq!(self.arrived, self.written, "runs a guest whose pages did not all arrive");
                 self.running[1] = true;
                 self.to_destination.push_back(Input::Resumed { resume_ns: 1 });
             }

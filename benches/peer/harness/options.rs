@@ -17,8 +17,8 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) listing: bool,
 
-    /// Measure this scenario only (may be given several times)
-    #[arg(long, value_name = "NAME")]
+    /// Measure these scenarios only
+    #[arg(long, num_args = 1.., value_name = "NAME")]
     pub(crate) scenario: Vec<String>,
 
     /// Runs of each contestant, at most

@@ -247,7 +247,13 @@ fn blackout(scale: Scale, name: &'static str, what: &'static str, working_set_by
             held("≤ 0.5 × QEMU's, writes found by the kernel", found, BLACKOUT, 0.5),
             held("and total time not longer", noted, MOVE, 1.0),
             held("and total time not longer, writes found by the kernel", found, MOVE, 1.0),
-            claim(rows::BLACKOUT, "dirtied no less than QEMU's guest", noted, DIRTIED, against(AtLeast(0.95))),
+            claim(
+                rows::BLACKOUT,
+                "dirtied no less than QEMU's guest",
+                noted,
+                DIRTIED,
+                against(AtLeast(0.95)),
+            ),
             claim(
                 rows::BLACKOUT,
                 "dirtied no less than QEMU's guest, writes found by the kernel",

@@ -88,6 +88,56 @@ fn writes_during_harvests_are_never_lost() {
     }
 }
 
+/// Several threads look and one protects, while another writes: a write is in this harvest or in the next.
+#[test]
+fn writes_while_several_threads_walk_are_never_lost() {
+    if !uffd_works() {
+        return;
+    }
+    const STRETCH: u64 = 1024;
+    let touched: Runs = (0..6).map(|at| Run::new(at * 2 * STRETCH, STRETCH)).collect();
+    for mode in [ScanMode::PresentOrSwapped, ScanMode::WrittenInTouched] {
+        let storage = storage(64 * MIB, Backing::Small).unwrap();
+        write(&storage, touched.iter().flat_map(Run::page_numbers).map(|page| page.0));
+        let mut tracker = UffdTracker::with_scan_mode(Arc::clone(&storage), mode);
+        tracker.start().unwrap();
+        let mut seen = vec![0u64; (12 * STRETCH) as usize];
+        let mut look = |tracker: &mut UffdTracker| {
+            let mut runs = Runs::new();
+            let stats = tracker.harvest(&mut runs).unwrap();
+            assert!(stats.slices >= 6, "{mode:?}: each stretch is a slice, so they are shared");
+            for page in runs.iter().flat_map(Run::page_numbers) {
+                let mut bytes = [0; 4096];
+                storage.read_page(page, &mut bytes);
+                seen[page.0 as usize] = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+            }
+        };
+        let mut written = vec![0u64; (12 * STRETCH) as usize];
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for count in 1u64.. {
+                    if done.load(std::sync::atomic::Ordering::Relaxed) {
+                        return;
+                    }
+                    let at = count.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+                    let page = at % 6 * 2 * STRETCH + at / 6 % STRETCH;
+                    storage.write_bytes(PageNumber(page), 0, &count.to_le_bytes());
+                    written[page as usize] = count;
+                }
+            });
+            (0..300).for_each(|_| look(&mut tracker));
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            writer.join().unwrap();
+        });
+        look(&mut tracker);
+        let lost =
+            written.iter().zip(&seen).filter(|(written, seen)| **written != 0 && written != seen).count();
+        assert_eq!(lost, 0, "{mode:?}");
+        assert!(written.iter().any(|count| *count > 0));
+    }
+}
+
 #[test]
 fn holes_of_a_tebibyte_cost_no_page_tables() {
     if !uffd_works() {

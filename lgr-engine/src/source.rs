@@ -16,7 +16,7 @@
 //!                                                              └▶ Withdrawing ─▶ Done (here or there)
 //! ```
 //!
-//! **The stop costs one look at memory, and that is hidden.** When the guest is stopped, the pages of the last harvest wait
+//! **The stop costs one look at memory, beside the pages.** When the guest is stopped, the pages of the last harvest wait
 //! already: they are the penultimate pass. It is sent while memory is looked through for what was written between that
 //! harvest and the stop, and by saving the state. That, most often a few pages, is the final pass.
 

@@ -164,56 +164,48 @@ impl Scanner {
         slice_bytes: u64,
         out: &mut Runs,
     ) -> Result<(), TrackerError> {
+        let base = storage.as_ptr() as u64;
         let slices = slices_of(storage, runs, slice_bytes);
+        self.slices += slices.len() as u64;
         if slices.len() < SHARED_SLICES_MIN {
-            return self.walk_alone(storage, query, &slices, out);
+            return walk_slices(&self.pagemap, None, query, base, &slices, out);
         }
+        let threads = parallel::processors().min(WALKERS_MAX);
+        self.walkers = self.walkers.take().or_else(|| parallel::pool(threads, threads, "harvest"));
         let looking = Query { flags: query.flags & !PM_SCAN_WP_MATCHING, ..query };
-        self.walk_shared(storage, looking, &slices, out)?;
+        walk_slices(&self.pagemap, self.walkers.as_ref(), looking, base, &slices, out)?;
         if looking.flags == query.flags {
             return Ok(());
         }
         let places = whole_blocks(storage, out, PROTECT_BYTES).intersection(runs);
+        let slices = slices_of(storage, &places, slice_bytes);
+        self.slices += slices.len() as u64;
         out.clear();
-        self.walk_alone(storage, query, &slices_of(storage, &places, slice_bytes), out)
+        walk_slices(&self.pagemap, None, query, base, &slices, out)
     }
+}
 
-    fn walk_alone(
-        &mut self,
-        storage: &Storage,
-        query: Query,
-        slices: &[Slice],
-        out: &mut Runs,
-    ) -> Result<(), TrackerError> {
-        self.slices += slices.len() as u64;
-        let base = storage.as_ptr() as u64;
-        slices.iter().try_for_each(|slice| walk_slice(&self.pagemap, query, base, *slice, out))
+/// Walks `slices` in order, or all at once with `walkers`; what is found is in order either way.
+fn walk_slices(
+    pagemap: &Pagemap,
+    walkers: Option<&ThreadPool>,
+    query: Query,
+    base: u64,
+    slices: &[Slice],
+    out: &mut Runs,
+) -> Result<(), TrackerError> {
+    let Some(walkers) = walkers else {
+        return slices.iter().try_for_each(|slice| walk_slice(pagemap, query, base, *slice, out));
+    };
+    let walk = |slice: &Slice| {
+        let mut found = Runs::new();
+        walk_slice(pagemap, query, base, *slice, &mut found).map(|()| found)
+    };
+    let found: Vec<_> = walkers.install(|| slices.par_iter().with_max_len(1).map(walk).collect());
+    for runs in found {
+        runs?.iter().for_each(|run| out.push(*run));
     }
-
-    fn walk_shared(
-        &mut self,
-        storage: &Storage,
-        query: Query,
-        slices: &[Slice],
-        out: &mut Runs,
-    ) -> Result<(), TrackerError> {
-        let threads = parallel::processors().min(WALKERS_MAX);
-        self.walkers = self.walkers.take().or_else(|| parallel::pool(threads, threads, "harvest"));
-        let Some(walkers) = &self.walkers else {
-            return self.walk_alone(storage, query, slices, out);
-        };
-        self.slices += slices.len() as u64;
-        let (base, pagemap) = (storage.as_ptr() as u64, &self.pagemap);
-        let walk = |slice: &Slice| {
-            let mut found = Runs::new();
-            walk_slice(pagemap, query, base, *slice, &mut found).map(|()| found)
-        };
-        let found: Vec<_> = walkers.install(|| slices.par_iter().with_max_len(1).map(walk).collect());
-        for runs in found {
-            runs?.iter().for_each(|run| out.push(*run));
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 /// Addresses that one thread walks, end excluded.

@@ -157,6 +157,9 @@ impl Packing {
         let mut packer = Packer::new(CANDIDATES[0]).ok()?;
         let samples = Runs::from_unsorted(sample(runs));
         let mut bytes = dictionary::gather(storage, runs, &samples, &mut packer);
+        if bytes.is_empty() {
+            return None;
+        }
         let message = dictionary::to_message(&mut bytes).ok()?;
         let dictionary = PackDictionary::new(&bytes, &self.levels)?;
         let without = measure(&mut packer, storage, runs, None);
@@ -165,7 +168,7 @@ impl Packing {
             // Nothing gains where all samples are zero, and costs of nothing would end all packing.
             with.ratio > 0.0 && without.ratio <= with.ratio * (1.0 - 1.0 / DICTIONARY_GAIN_PARTS)
         };
-        if bytes.is_empty() || !with.iter().zip(&without).any(gains) {
+        if !with.iter().zip(&without).any(gains) {
             return None;
         }
         self.dictionary.set((dictionary, with)).ok()?;

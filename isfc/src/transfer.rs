@@ -100,7 +100,8 @@ pub trait TransferSource: Send + Sync {
     fn delivered(&self, device: u8, epoch: u32, tag: u64) {
         let _ = (device, epoch, tag);
     }
-    /// The transfer was lost or damaged on its way: give it out again, to any device.
+    /// The transfer was lost or damaged on its way: give it out again, to any device. Like [`Self::sent`] and
+    /// [`Self::delivered`], it can be told late, when a transfer of a later epoch and the same tag is with the device.
     fn lost(&self, device: u8, epoch: u32, tag: u64);
     /// The device is gone. What it was given since the last barrier may not have arrived.
     fn device_down(&self, device: u8);

@@ -107,6 +107,7 @@ fn everything_arrives(seed: u64, engine: Option<Engine>, goal_bytes: u64, messag
             // What a device gave back waits for somebody to ask.
             a.kick(16);
         };
+        let stuck = || format!("{}, {}", pages.missing(), stuck());
         until(&mut talks, "an epoch", step, |_| pages.is_complete(), stuck);
         // A pass whose pages came damaged beside another copy is repeated, as a relocation does it.
         let sound = pages.check();

@@ -26,29 +26,35 @@ const SOCKETS: [SocketId; 3] =
 /// Epoch after epoch, the whole region in programs of the usual size; every one has a digest.
 struct Programs {
     memory: Arc<MmapMut>,
-    epoch: AtomicU64,
-    left: Mutex<Vec<u64>>,
-    given: Mutex<Vec<BTreeSet<u64>>>,
+    work: Mutex<Work>,
+}
+
+/// Of the epoch that is under way, and only of that: what is still said of an earlier one changes nothing.
+#[derive(Debug, Default)]
+struct Work {
+    epoch: u32,
+    left: Vec<u64>,
+    /// What each device was given.
+    given: [BTreeSet<u64>; 16],
 }
 
 impl Programs {
     fn begin(&self, epoch: u64) {
-        self.epoch.store(epoch, Ordering::SeqCst);
-        // Nobody takes of the new epoch before the old one is forgotten: what was given would be forgotten with it.
-        let mut left = self.left.lock().unwrap();
-        self.given.lock().unwrap().iter_mut().for_each(BTreeSet::clear);
-        *left = (0..PROGRAMS).rev().collect();
+        let left = (0..PROGRAMS).rev().collect();
+        *self.work.lock().unwrap() = Work { epoch: epoch as u32, left, ..Work::default() };
     }
 }
 
 impl TransferSource for Programs {
     fn next(&self, device: u8, transfer: &mut Transfer) -> Next {
-        let Some(tag) = self.left.lock().unwrap().pop() else { return Next::Nothing };
-        self.given.lock().unwrap()[usize::from(device)].insert(tag);
-        let at = tag * PROGRAM_PAYLOAD_BYTES;
+        {
+            let mut work = self.work.lock().unwrap();
+            let Some(tag) = work.left.pop() else { return Next::Nothing };
+            work.given[usize::from(device)].insert(tag);
+            (transfer.tag, transfer.epoch) = (tag, work.epoch);
+        }
+        let at = transfer.tag * PROGRAM_PAYLOAD_BYTES;
         let bytes = &self.memory[at as usize..(at + PROGRAM_PAYLOAD_BYTES) as usize];
-        transfer.tag = tag;
-        transfer.epoch = self.epoch.load(Ordering::SeqCst) as u32;
         transfer.digest = Some(xxhash_rust::xxh3::xxh3_64(bytes));
         let len_bytes = PROGRAM_PAYLOAD_BYTES as u32;
         transfer.extents.push(Extent { offset_bytes: at, len_bytes, class: ExtentClass::Raw });
@@ -58,15 +64,17 @@ impl TransferSource for Programs {
     fn sent(&self, _: u8, _: u32, _: u64, _: u64) {}
 
     fn lost(&self, device: u8, epoch: u32, tag: u64) {
-        let known = self.given.lock().unwrap()[usize::from(device)].remove(&tag);
-        if known && u64::from(epoch) == self.epoch.load(Ordering::SeqCst) {
-            self.left.lock().unwrap().push(tag);
+        let mut work = self.work.lock().unwrap();
+        // A late word about the last epoch's program of this number must not take away this epoch's.
+        if epoch == work.epoch && work.given[usize::from(device)].remove(&tag) {
+            work.left.push(tag);
         }
     }
 
     fn device_down(&self, device: u8) {
-        let lost = std::mem::take(&mut self.given.lock().unwrap()[usize::from(device)]);
-        self.left.lock().unwrap().extend(lost);
+        let mut work = self.work.lock().unwrap();
+        let lost = std::mem::take(&mut work.given[usize::from(device)]);
+        work.left.extend(lost);
     }
 }
 
@@ -137,12 +145,7 @@ impl Pages {
         let target = memory(|_| ());
         from.register(region(&source)).unwrap();
         to.register(region(&target)).unwrap();
-        let programs = Arc::new(Programs {
-            memory: source.clone(),
-            epoch: AtomicU64::new(0),
-            left: Mutex::default(),
-            given: Mutex::new(vec![BTreeSet::new(); 16]),
-        });
+        let programs = Arc::new(Programs { memory: source.clone(), work: Mutex::default() });
         let arrived = Arc::new(Arrived::default());
         to.set_sink(arrived.clone());
         from.set_source(programs.clone());
@@ -165,6 +168,15 @@ impl Pages {
     /// Programs that have arrived.
     pub(crate) fn arrived(&self) -> usize {
         self.arrived.seen.lock().unwrap().len()
+    }
+
+    /// Where what has not arrived is now, for a message.
+    pub(crate) fn missing(&self) -> String {
+        let missing: Vec<u64> = {
+            let seen = self.arrived.seen.lock().unwrap();
+            (0..PROGRAMS).filter(|tag| !seen.contains(tag)).collect()
+        };
+        format!("{missing:?} have not arrived, {:?}", self.programs.work.lock().unwrap())
     }
 
     /// The epoch is complete: compares all of it. False if it must be repeated, as a relocation repeats a pass.

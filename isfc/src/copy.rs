@@ -30,7 +30,8 @@ pub unsafe fn streaming_copy(from: NonNull<u8>, to: NonNull<u8>, len_bytes: usiz
 #[target_feature(enable = "avx2")]
 unsafe fn streaming_copy_avx2(from: *const u8, to: *mut u8, len_bytes: usize) {
     use std::arch::x86_64::{__m256i, _mm_prefetch, _mm_sfence, _mm256_loadu_si256, _mm256_stream_si256};
-    const AHEAD_BYTES: usize = 512;
+    // Less leaves a third of a fast machine's memory rate unused, more changes nothing.
+    const AHEAD_BYTES: usize = 1536;
     let mut at = 0;
     while at < len_bytes {
         // SAFETY: `at + 128 <= len_bytes`, as the length is a multiple of 128; a prefetch may point

@@ -191,7 +191,7 @@ where
             overhead_bytes: crate::workload::OVERHEAD_BYTES,
         };
         check_fits(&need, &MemoryAvailable::read()?)?;
-        let storage = Storage::create(&StorageOptions::small(offer.storage_len_bytes))?;
+        let storage = Storage::create_for_arrival(&StorageOptions::small(offer.storage_len_bytes))?;
         Ok(Box::new((self.0)(Arc::new(storage))?))
     }
 }

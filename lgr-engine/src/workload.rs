@@ -257,7 +257,7 @@ impl GuestFactory for WorkloadFactory {
         check_fits(&need, &available).map_err(GuestError::new)?;
         let options =
             StorageOptions { len_bytes: offer.storage_len_bytes, backing: backing_of(offer.backing)? };
-        let storage = Arc::new(Storage::create(&options).map_err(GuestError::new)?);
+        let storage = Arc::new(Storage::create_for_arrival(&options).map_err(GuestError::new)?);
         if self.prefault {
             let stretches = offer.stretches.iter().map(|(start, pages)| Run::new(*start, *pages));
             let runs = Runs::from_unsorted(stretches.collect());

@@ -18,12 +18,12 @@
 use super::{Backing, HUGE_PAGE_SIZE, Storage, StorageOptions, aligned_map};
 use crate::page::{PAGE_SIZE, PageNumber};
 use crate::runs::Run;
-use crate::tracker::is_mapped_huge;
+use crate::tracker::huge_runs;
 use rustix::mm::Advice;
 use std::sync::OnceLock;
 
 /// Pages of 4 KiB in one of 2 MiB.
-const PIECE_PAGES: u64 = HUGE_PAGE_SIZE / PAGE_SIZE as u64;
+pub(super) const PIECE_PAGES: u64 = HUGE_PAGE_SIZE / PAGE_SIZE as u64;
 /// `MADV_COLLAPSE` of `linux/mman.h`.
 const MADV_COLLAPSE: libc::c_int = 25;
 
@@ -67,7 +67,7 @@ fn join_works() -> bool {
     let Ok(storage) = Storage::create(&StorageOptions::small(HUGE_PAGE_SIZE)) else { return false };
     let whole = storage.whole();
     storage.join_pieces(&whole);
-    storage.populate_pages(&whole).is_ok() && is_mapped_huge(&storage).is_ok_and(|huge| !huge)
+    storage.populate_pages(&whole).is_ok() && huge_runs(&storage).is_ok_and(|huge| huge.is_empty())
 }
 
 #[cfg(test)]
@@ -100,6 +100,6 @@ mod tests {
         let mut bytes = [0; 6];
         storage.read_bytes(PageNumber(700), 4, &mut bytes);
         assert_eq!(&bytes, b"\0kept\0");
-        assert!(!is_mapped_huge(&storage).unwrap());
+        assert!(huge_runs(&storage).unwrap().is_empty());
     }
 }

@@ -11,6 +11,7 @@
 //!            ▲ touched()     costs nothing          ▲ prefault() fills, release() punches
 //! ```
 
+mod arrival;
 mod error;
 mod fit;
 mod join;
@@ -31,7 +32,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Smallest storage that can be created.
 pub const STORAGE_BYTES_MIN: u64 = 1 << 20;
@@ -146,6 +147,8 @@ pub struct Storage {
     memfd: OwnedFd,
     options: StorageOptions,
     releases: AtomicU64,
+    /// Page tables may be of 2 MiB although 4 KiB were asked for: nothing tracks yet.
+    by_pieces: AtomicBool,
 }
 
 impl Storage {
@@ -155,24 +158,33 @@ impl Storage {
     /// [`StorageError::SizeOutOfRange`] and [`StorageError::SizeNotMultiple`] for a size that is not offered,
     /// [`StorageError::NoHugePages`] if the pool is too small, [`StorageError::Create`] if the kernel refuses.
     pub fn create(options: &StorageOptions) -> Result<Self, StorageError> {
-        options.check()?;
-        let memfd = sealed_memfd(options)?;
-        let (map, start) = map_storage(&memfd, options)?;
+        let storage = Self::create_unadvised(options)?;
         let advice = match options.backing {
             Backing::Small => Some(Advice::LinuxNoHugepage), // else a kernel set to "always" would blur dirty tracking
             Backing::Thp => Some(Advice::LinuxHugepage),
             Backing::HugeTlb => None,
         };
         if let Some(advice) = advice {
-            let len = options.len_bytes as usize;
-            // SAFETY: the range is exactly our own fresh mapping, and advice changes no content.
-            let advised = unsafe { rustix::mm::madvise(map.as_mut_ptr().add(start).cast(), len, advice) };
             // A kernel built without huge pages does not know the advice, which then is not needed either.
-            if let (Err(errno), Backing::Thp) = (advised, options.backing) {
+            if let (Err(errno), Backing::Thp) = (storage.advise(advice), options.backing) {
                 return Err(StorageError::Create { step: "madvise(MADV_HUGEPAGE)", source: errno.into() });
             }
         }
-        Ok(Self { map, start, memfd, options: *options, releases: AtomicU64::new(0) })
+        Ok(storage)
+    }
+
+    fn create_unadvised(options: &StorageOptions) -> Result<Self, StorageError> {
+        options.check()?;
+        let memfd = sealed_memfd(options)?;
+        let (map, start) = map_storage(&memfd, options)?;
+        let (releases, by_pieces) = (AtomicU64::new(0), AtomicBool::new(false));
+        Ok(Self { map, start, memfd, options: *options, releases, by_pieces })
+    }
+
+    /// Advises the kernel on all of storage. For advice that changes no content.
+    fn advise(&self, advice: Advice) -> rustix::io::Result<()> {
+        // SAFETY: the range is exactly our own mapping, and the advice changes no content.
+        unsafe { rustix::mm::madvise(self.as_ptr().cast(), self.options.len_bytes as usize, advice) }
     }
 
     /// Address of the first byte, for raw pointers only (the rule for racy memory).

@@ -20,7 +20,7 @@ mod writer;
 
 pub use pick::{PickedTracker, TrackerChoice, pick_tracker, probe};
 pub use scan::ScanMode;
-pub(crate) use scan::{is_mapped_huge, present_runs};
+pub(crate) use scan::{huge_runs, present_runs};
 pub use software::{SoftwareBitmap, SoftwareTracker};
 pub use uffd::UffdTracker;
 pub use writer::TrackedWriter;

@@ -318,9 +318,9 @@ pub(crate) fn present_runs(storage: &Storage) -> Result<Runs, TrackerError> {
     runs_of(storage, PAGE_IS_PRESENT)
 }
 
-/// Does any page table of this process map storage by huge pages?
-pub(crate) fn is_mapped_huge(storage: &Storage) -> Result<bool, TrackerError> {
-    Ok(!runs_of(storage, PAGE_IS_HUGE)?.is_empty())
+/// What the page tables of this process map by huge pages.
+pub(crate) fn huge_runs(storage: &Storage) -> Result<Runs, TrackerError> {
+    runs_of(storage, PAGE_IS_HUGE)
 }
 
 fn runs_of(storage: &Storage, category: u64) -> Result<Runs, TrackerError> {

@@ -39,6 +39,23 @@ fn harvest(tracker: &mut dyn DirtyTracker) -> Runs {
 }
 
 #[test]
+fn memory_that_arrived_in_pieces_of_2_mib_is_tracked_by_4_kib() {
+    if !uffd_works() {
+        return;
+    }
+    let storage = Arc::new(Storage::create_for_arrival(&StorageOptions::small(64 * MIB)).unwrap());
+    storage.prefault(&Runs::from_run(Run::new(0, 8192)), 2, &|_| ()).unwrap();
+    write(&storage, 0..8192);
+    let mut tracker = UffdTracker::new(Arc::clone(&storage));
+    tracker.start().unwrap();
+    assert!(harvest(&mut tracker).is_empty());
+    let pages = [0, 1, 511, 512, 4000, 8191, 9000];
+    write(&storage, pages);
+    assert_eq!(harvest(&mut tracker), pages.into_iter().map(|page| Run::new(page, 1)).collect());
+    assert_eq!(storage.touched().unwrap().pages().get(), 8193);
+}
+
+#[test]
 fn both_scan_modes_report_exactly_the_pages_written() {
     if !uffd_works() {
         return;

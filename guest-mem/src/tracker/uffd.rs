@@ -73,6 +73,7 @@ impl DirtyTracker for UffdTracker {
 
     fn start(&mut self) -> Result<(), TrackerError> {
         self.stop();
+        self.storage.map_by_pages()?;
         self.active = Some(self.register()?);
         // The first scan arms every page that exists; pages that come later are born as written.
         let armed = self.learn_touched().and_then(|()| self.harvest(&mut Runs::new()));

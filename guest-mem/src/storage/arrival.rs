@@ -17,8 +17,7 @@ use crate::parallel;
 use crate::runs::Run;
 use crate::tracker::{TrackerError, huge_runs, present_runs};
 use rustix::mm::Advice;
-use std::sync::OnceLock;
-use std::sync::atomic::Ordering;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Pages that are mapped anew at one go: a guest that wants one of them meanwhile waits that long.
 const SLICE_PAGES: u32 = 2048;
@@ -39,9 +38,7 @@ impl Storage {
     }
 
     fn create_by_pieces(options: &StorageOptions) -> Result<Self, StorageError> {
-        let storage = Self::create_unadvised(options)?;
-        storage.by_pieces.store(true, Ordering::SeqCst);
-        Ok(storage)
+        Ok(Self { by_pieces: Mutex::new(true), ..Self::create_unadvised(options)? })
     }
 
     /// Maps by 4 KiB what was mapped by 2 MiB, at some 100 GB/s; content does not change, and a guest may run. Does
@@ -50,18 +47,19 @@ impl Storage {
     /// # Errors
     /// [`TrackerError`] if the kernel refuses; it can be called again.
     pub fn map_by_pages(&self) -> Result<(), TrackerError> {
-        if !self.by_pieces.load(Ordering::SeqCst) {
+        let mut by_pieces = self.by_pieces.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*by_pieces {
             return Ok(());
         }
         // From here on, what is mapped anew is mapped by 4 KiB.
-        self.advise(Advice::LinuxNoHugepage).map_err(refused("madvise(MADV_NOHUGEPAGE)"))?;
+        self.advise_huge(false).map_err(refused("madvise(MADV_NOHUGEPAGE)"))?;
         let pieces = huge_runs(self)?;
         let slices = pieces.plan_chunks(SLICE_PAGES, 1);
         let mapped = parallel::map(parallel::processors(), slices.len(), "map", |index| {
             pieces.chunk(&slices[index]).try_for_each(|run| self.map_anew(&run))
         });
         mapped.into_iter().collect::<Result<(), _>>()?;
-        self.by_pieces.store(false, Ordering::SeqCst);
+        *by_pieces = false;
         Ok(())
     }
 
@@ -107,6 +105,7 @@ mod tests {
     use super::*;
     use crate::page::PAGE_SIZE;
     use crate::runs::Runs;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     #[test]
     fn what_arrives_by_pieces_is_mapped_by_pages_when_that_is_asked_for() {
@@ -121,7 +120,7 @@ mod tests {
             storage.write_bytes(page, 100, &page.get().to_le_bytes());
         }
         // Somebody writes all the time, as a guest does that runs.
-        let done = std::sync::atomic::AtomicBool::new(false);
+        let done = AtomicBool::new(false);
         let written = std::thread::scope(|scope| {
             let writer = scope.spawn(|| {
                 let mut count = 0u64;

@@ -38,20 +38,21 @@ impl Storage {
         }
     }
 
-    fn join_pieces(&self, pieces: &Run) {
+    /// True if all of `pieces` are joined now.
+    fn join_pieces(&self, pieces: &Run) -> bool {
         let (offset_bytes, len) = (pieces.offset_bytes(), pieces.bytes() as usize);
-        let Ok((window, start)) = aligned_map(self.fd(), offset_bytes, len) else { return };
+        let Ok((window, start)) = aligned_map(self.fd(), offset_bytes, len) else { return false };
         let base = window.as_mut_ptr().wrapping_add(start);
         for piece in (0..len).step_by(HUGE_PAGE_SIZE as usize) {
             // The kernel joins nothing where there is nothing, so a hole gets its first page.
             let first = base.wrapping_add(piece).cast();
             // SAFETY: inside the window, and populating changes no content.
             if unsafe { rustix::mm::madvise(first, PAGE_SIZE, Advice::LinuxPopulateRead) }.is_err() {
-                return;
+                return false;
             }
         }
         // SAFETY: exactly the window, and joining changes no content. If it fails, pages of 4 KiB are as good.
-        let _ = unsafe { libc::madvise(base.cast(), len, MADV_COLLAPSE) };
+        unsafe { libc::madvise(base.cast(), len, MADV_COLLAPSE) == 0 }
     }
 }
 
@@ -66,8 +67,9 @@ fn whole_pieces(run: &Run) -> Run {
 fn join_works() -> bool {
     let Ok(storage) = Storage::create(&StorageOptions::small(HUGE_PAGE_SIZE)) else { return false };
     let whole = storage.whole();
-    storage.join_pieces(&whole);
-    storage.populate_pages(&whole).is_ok() && huge_runs(&storage).is_ok_and(|huge| huge.is_empty())
+    storage.join_pieces(&whole)
+        && storage.populate_pages(&whole).is_ok()
+        && huge_runs(&storage).is_ok_and(|huge| huge.is_empty())
 }
 
 #[cfg(test)]

@@ -32,7 +32,8 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Smallest storage that can be created.
 pub const STORAGE_BYTES_MIN: u64 = 1 << 20;
@@ -147,8 +148,9 @@ pub struct Storage {
     memfd: OwnedFd,
     options: StorageOptions,
     releases: AtomicU64,
-    /// Page tables may be of 2 MiB although 4 KiB were asked for: nothing tracks yet.
-    by_pieces: AtomicBool,
+    /// Page tables may be of 2 MiB although 4 KiB were asked for: nothing tracks yet. Locked while that changes, since what
+    /// is mapped anew under a tracker would be lost to it.
+    by_pieces: Mutex<bool>,
 }
 
 impl Storage {
@@ -159,16 +161,17 @@ impl Storage {
     /// [`StorageError::NoHugePages`] if the pool is too small, [`StorageError::Create`] if the kernel refuses.
     pub fn create(options: &StorageOptions) -> Result<Self, StorageError> {
         let storage = Self::create_unadvised(options)?;
-        let advice = match options.backing {
-            Backing::Small => Some(Advice::LinuxNoHugepage), // else a kernel set to "always" would blur dirty tracking
-            Backing::Thp => Some(Advice::LinuxHugepage),
-            Backing::HugeTlb => None,
-        };
-        if let Some(advice) = advice {
-            // A kernel built without huge pages does not know the advice, which then is not needed either.
-            if let (Err(errno), Backing::Thp) = (storage.advise(advice), options.backing) {
-                return Err(StorageError::Create { step: "madvise(MADV_HUGEPAGE)", source: errno.into() });
+        match options.backing {
+            // Else a kernel set to "always" would blur dirty tracking. A kernel built without huge pages does not know the
+            // advice, which then is not needed either.
+            Backing::Small => {
+                let _ = storage.advise_huge(false);
             }
+            Backing::Thp => storage.advise_huge(true).map_err(|errno| StorageError::Create {
+                step: "madvise(MADV_HUGEPAGE)",
+                source: errno.into(),
+            })?,
+            Backing::HugeTlb => {}
         }
         Ok(storage)
     }
@@ -177,12 +180,13 @@ impl Storage {
         options.check()?;
         let memfd = sealed_memfd(options)?;
         let (map, start) = map_storage(&memfd, options)?;
-        let (releases, by_pieces) = (AtomicU64::new(0), AtomicBool::new(false));
+        let (releases, by_pieces) = (AtomicU64::new(0), Mutex::new(false));
         Ok(Self { map, start, memfd, options: *options, releases, by_pieces })
     }
 
-    /// Advises the kernel on all of storage. For advice that changes no content.
-    fn advise(&self, advice: Advice) -> rustix::io::Result<()> {
+    /// Advises the kernel to map storage by huge pages, or not to.
+    fn advise_huge(&self, wanted: bool) -> rustix::io::Result<()> {
+        let advice = if wanted { Advice::LinuxHugepage } else { Advice::LinuxNoHugepage };
         // SAFETY: the range is exactly our own mapping, and the advice changes no content.
         unsafe { rustix::mm::madvise(self.as_ptr().cast(), self.options.len_bytes as usize, advice) }
     }

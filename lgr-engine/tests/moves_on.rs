@@ -20,7 +20,7 @@ const PAGES: u64 = 16 << 10;
 /// What the guest has last written to each page, wherever it ran.
 type Written = Arc<Mutex<Vec<u64>>>;
 
-/// Writes a number into one page after the other, in no order, without a rest.
+/// Writes numbers, each into a page that follows from it, 64 at a time.
 struct Scribbler {
     storage: Arc<Storage>,
     tracker: UffdTracker,

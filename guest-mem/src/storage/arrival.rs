@@ -64,7 +64,7 @@ impl Storage {
     }
 
     /// For `run` of whole pieces inside storage.
-    fn map_anew(&self, run: &Run) -> Result<(), StorageError> {
+    fn map_anew(&self, run: &Run) -> Result<(), TrackerError> {
         // SAFETY: `run` lies inside our mapping. That is shared, so what its page tables forget is still in the memfd, and
         // whoever touches it has it mapped again.
         let forgotten = unsafe {
@@ -74,12 +74,13 @@ impl Storage {
         forgotten.map_err(refused("madvise(MADV_DONTNEED)"))?;
         // With its first page the kernel maps the whole piece, in a tenth of the time that all pages would take.
         let first_pages = (run.start.get()..run.end().get()).step_by(PIECE_PAGES as usize);
-        first_pages.map(|page| Run::new(page, 1)).try_for_each(|page| self.populate_pages(&page))
+        first_pages.map(|page| Run::new(page, 1)).try_for_each(|page| self.populate_pages(&page))?;
+        Ok(())
     }
 }
 
-fn refused(step: &'static str) -> impl Fn(rustix::io::Errno) -> StorageError {
-    move |errno| StorageError::Inspect { step, source: errno.into() }
+fn refused(step: &'static str) -> impl Fn(rustix::io::Errno) -> TrackerError {
+    move |errno| TrackerError::Register { step, source: errno.into() }
 }
 
 /// Whether all of this works here: a joined piece is mapped at one go, a page that was written alone stays alone, and

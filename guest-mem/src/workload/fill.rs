@@ -2,6 +2,7 @@
 
 use super::generate::{self, PageClass, first_class};
 use super::layout::Layout;
+use super::text;
 use super::{WorkloadError, WorkloadOptions};
 use crate::content::is_zero;
 use crate::page::PAGE_SIZE;
@@ -25,7 +26,7 @@ pub fn fill(
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<(), WorkloadError> {
     options.check(storage.len_bytes())?;
-    generate::prepare();
+    text::prepare();
     let touched = Layout::new(storage.pages(), options).touched();
     let plans = touched.plan_chunks(CHUNK_PAGES, CHUNK_PAGES as usize);
     let first_error = OnceLock::new();

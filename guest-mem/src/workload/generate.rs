@@ -4,17 +4,9 @@
 //! studies of guest memory tell apart (zero, text-like, pointer-heavy, incompressible, duplicated).
 
 use super::page_format::{HEADER_BYTES, PageBytes, seal};
-use super::{ContentMix, WorkloadOptions};
-use crate::page::{PAGE_SIZE, PageNumber};
-use rand::{Rng, SeedableRng};
-use rand_xoshiro::Xoshiro256PlusPlus;
-use std::sync::OnceLock;
+use super::{ContentMix, WorkloadOptions, text};
+use crate::page::PageNumber;
 
-const POOL_BYTES: usize = 256 * 1024;
-const BODY_BYTES: usize = PAGE_SIZE - HEADER_BYTES;
-/// How far back the text repeats itself, and how much at least.
-const PHRASE_REACH_BYTES: usize = 1100;
-const PHRASE_BYTES: usize = 24;
 const DUPLICATE_BODIES: u64 = 64;
 
 /// The kind of a page's body; the number is what the page header carries.
@@ -68,24 +60,18 @@ pub(crate) fn page(seed: u64, page: PageNumber, version: u32, class: PageClass, 
     let key = mix(mix(seed ^ page.0.rotate_left(32)) ^ u64::from(version));
     match class {
         PageClass::Zero => return bytes.fill(0),
-        PageClass::Text => text(key, body),
+        PageClass::Text => text::fill(key, body),
         PageClass::Pointer => pointers(key, body),
         PageClass::Random => random(key, body),
-        PageClass::Duplicate => text(mix(seed ^ (key % DUPLICATE_BODIES)), body),
+        PageClass::Duplicate => text::fill(mix(seed ^ (key % DUPLICATE_BODIES)), body),
     }
     seal(bytes, page, version, class as u8);
-}
-
-fn text(key: u64, body: &mut [u8]) {
-    let pool = text_pool();
-    let start = (key % (pool.len() - BODY_BYTES) as u64) as usize;
-    body.copy_from_slice(&pool[start..start + body.len()]);
 }
 
 /// Word `index` of a stream that no compressor shrinks: a multiplication of 128 bits per word, as in wyhash.
 /// Words do not depend on each other, so the processor makes several at a time.
 #[inline]
-fn random_word(key: u64, index: u64) -> u64 {
+pub(super) fn random_word(key: u64, index: u64) -> u64 {
     let state = key.wrapping_add(index.wrapping_mul(0xA076_1D64_78BD_642F));
     let product = u128::from(state) * u128::from(state ^ 0xE703_7ED1_A0B4_28DB);
     product as u64 ^ (product >> 64) as u64
@@ -110,61 +96,12 @@ fn pointers(key: u64, body: &mut [u8]) {
     }
 }
 
-const WORDS: &str = "the of and to in is that for it as was with be by on not he his but at are this have from or had an \
-    they which one you were all her she there would their we him been has when who will no more if out so what up said \
-    about than its into them can only other time new some could these two may first then do any like my now over such \
-    our man me even most made after also did many off before must well back through years where much your way down \
-    should because long each just state those people too mister how little good world make very year still see own \
-    work men day get here between both life being under three never know same last another while us might great go \
-    come since against right came take used himself few house american use place during high without again home around \
-    small however found mrs part school thought went say general once upon every left war don does got united number \
-    hand course water until always away public something fact less though far put head think called set almost enough \
-    end took government night yet better nothing system eyes told eye going asked later knew point next program city \
-    business give group toward days young let room order side present second possible rather given several per often \
-    error warning status request response GET POST HTTP/1.1 200 404 true false null select insert update where id name value \
-    user session 127.0.0.1 2024-11-05T12:30:00Z INFO DEBUG WARN connection timeout bytes pages cluster member device link";
-
-/// Words by rank, numbers in between: text that a fast compressor shrinks about threefold. Made once per
-/// process, outside any blackout, because [`prepare`] is called first.
-fn text_pool() -> &'static [u8] {
-    static POOL: OnceLock<Vec<u8>> = OnceLock::new();
-    POOL.get_or_init(|| {
-        let words: Vec<&str> = WORDS.split_whitespace().collect();
-        let mut random = Xoshiro256PlusPlus::seed_from_u64(0x7E87);
-        let mut pool = Vec::with_capacity(POOL_BYTES + 64);
-        while pool.len() < POOL_BYTES {
-            let value = random.next_u64();
-            if value >> 33 & 7 == 0 && pool.len() > PHRASE_REACH_BYTES {
-                // Logs and prose alike repeat themselves a little further on.
-                let from = pool.len() - PHRASE_REACH_BYTES + (value as usize & 0x3FF);
-                pool.extend_from_within(from..from + PHRASE_BYTES + (value >> 16 & 0x1F) as usize);
-                continue;
-            }
-            // The smaller of two draws leans to the frequent words at the front.
-            let rank =
-                ((value & 0xFFFF) as usize % words.len()).min((value >> 16 & 0xFFFF) as usize % words.len());
-            pool.extend_from_slice(words[rank].as_bytes());
-            match value >> 56 {
-                0..8 => pool.extend_from_slice(format!(" {} ", value >> 40 & 0xFFFF).as_bytes()),
-                8..24 => pool.extend_from_slice(b", "),
-                24..36 => pool.extend_from_slice(b".\n"),
-                _ => pool.push(b' '),
-            }
-        }
-        pool
-    })
-}
-
-/// Does now what would otherwise be done at the first write.
-pub(crate) fn prepare() {
-    let _ = text_pool();
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Pattern;
     use super::super::page_format::{PageState, inspect};
     use super::*;
+    use crate::page::PAGE_SIZE;
 
     fn options(content: ContentMix) -> WorkloadOptions {
         WorkloadOptions {

@@ -8,7 +8,7 @@ use super::meter::{Phase, WorkloadStats};
 use super::state::GuestState;
 use super::vcpu::{self, VcpuState};
 use super::verify::Verifier;
-use super::{VCPUS_MAX, WorkloadError, WorkloadOptions, generate};
+use super::{VCPUS_MAX, WorkloadError, WorkloadOptions, text};
 use crate::storage::Storage;
 use crate::tracker::SoftwareBitmap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,7 +51,7 @@ impl WorkloadGuest {
     /// A guest without state, at the destination. [`WorkloadGuest::load_state`] makes it whole.
     #[must_use]
     pub fn skeleton(storage: Arc<Storage>, bitmap: Option<SoftwareBitmap>) -> Self {
-        generate::prepare(); // not in the blackout
+        text::prepare(); // not in the blackout
         Self { storage, bitmap, control: Arc::default(), threads: Mutex::default() }
     }
 

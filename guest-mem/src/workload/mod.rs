@@ -27,6 +27,7 @@ mod options;
 mod page_format;
 mod pattern;
 mod state;
+mod text;
 mod vcpu;
 mod verify;
 

@@ -419,7 +419,8 @@ impl Header {
 ///
 /// A transfer that is sent again may split its ranges into zero and raw differently, because the
 /// guest wrote in between; so touching extents are hashed as one range. Summing the digests of all
-/// transfers of an epoch (wrapping) gives the same number in any order of arrival.
+/// transfers of an epoch (wrapping) gives the same number in any order of arrival. The ranges of one transfer come by
+/// their starts, whatever order they travelled in.
 pub fn coverage_digest(tag: u64, epoch: u32, ranges: impl Iterator<Item = (u64, u64)>) -> u64 {
     let mut hash = tag.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ u64::from(epoch).rotate_left(32);
     let mut fold = |start: u64, len: u64| {

@@ -25,8 +25,11 @@ pub const FEATURE_FETCH: u64 = 2;
 pub const FEATURE_PACKED: u64 = 4;
 /// Feature: the owner of a region takes a dictionary for packed extents. How it is told is the owners' own affair.
 pub const FEATURE_DICTIONARY: u64 = 8;
+/// Feature: packed extents may come in any order, not only by their offsets.
+pub const FEATURE_ANY_ORDER: u64 = 16;
 /// Features this build knows.
-pub const FEATURES: u64 = FEATURE_DIGEST | FEATURE_FETCH | FEATURE_PACKED | FEATURE_DICTIONARY;
+pub const FEATURES: u64 =
+    FEATURE_DIGEST | FEATURE_FETCH | FEATURE_PACKED | FEATURE_DICTIONARY | FEATURE_ANY_ORDER;
 /// Most devices a logical link has (IBM: 1 to 16 FCTC connections per link).
 pub const DEVICES_MAX: u8 = 16;
 /// Most regions one side shares over the shm medium.
@@ -205,6 +208,11 @@ impl Agreement {
     pub fn takes_dictionaries(&self) -> bool {
         self.packs() && self.features & FEATURE_DICTIONARY != 0
     }
+
+    /// Packed extents may come in any order.
+    pub fn takes_any_order(&self) -> bool {
+        self.packs() && self.features & FEATURE_ANY_ORDER != 0
+    }
 }
 
 /// Why two sides do not come together, as the dialling side learns it.
@@ -308,6 +316,16 @@ mod tests {
     fn the_newest_common_version_wins() {
         assert_eq!(negotiate((1, 4), 7, (2, 3), 5), Ok(Agreement { version: 3, features: 5 }));
         assert_eq!(negotiate((1, 1), 1, (1, 9), 1), Ok(Agreement { version: 1, features: 1 }));
+    }
+
+    #[test]
+    fn packed_extents_keep_their_order_unless_both_know_that_they_need_not() {
+        let takes = |features| {
+            negotiate(VERSIONS, FEATURES, VERSIONS, features).map(|agreement| agreement.takes_any_order())
+        };
+        assert_eq!(takes(FEATURES), Ok(true));
+        assert_eq!(takes(FEATURES & !FEATURE_ANY_ORDER), Ok(false));
+        assert_eq!(takes(FEATURES & !FEATURE_PACKED), Ok(false));
     }
 
     #[test]

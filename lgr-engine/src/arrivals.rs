@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use guest_mem::{PAGE_SIZE, PageNumber, Run, Runs, Storage, StorageError, prefetch_scattered};
-use isfc::frame::coverage_digest;
+use isfc::frame::{EXTENTS_MAX, coverage_digest};
 use isfc::{Admission, Extent, ExtentClass, Notifier, Placed, TransferSink, len_bytes_of};
 
 use crate::codec::dictionary::UnpackDictionary;
@@ -299,9 +299,7 @@ impl TransferSink for Arrivals {
         self.damaged.fetch_add(u64::from(!placed.intact), Ordering::SeqCst);
         self.highest_tag.fetch_max(placed.tag, Ordering::SeqCst);
         if self.seen.set(placed.tag) {
-            let ranges =
-                placed.extents.iter().map(|extent| (extent.offset_bytes, u64::from(extent.len_bytes)));
-            self.digest.fetch_add(coverage_digest(placed.tag, placed.epoch, ranges), Ordering::SeqCst);
+            self.digest.fetch_add(coverage_of(placed), Ordering::SeqCst);
             self.pages.fetch_add(bytes / PAGE_SIZE as u64, Ordering::SeqCst);
             self.total_bytes.fetch_add(bytes, Ordering::Relaxed);
             // Counted last: who sees this count sees the sums above.
@@ -329,6 +327,19 @@ impl TransferSink for Arrivals {
     }
 }
 
+/// The digest of what was placed. Packed extents come in the order in which they pack best.
+fn coverage_of(placed: &Placed<'_>) -> u64 {
+    let range = |extent: &Extent| (extent.offset_bytes, u64::from(extent.len_bytes));
+    if placed.extents.is_sorted_by_key(range) {
+        return coverage_digest(placed.tag, placed.epoch, placed.extents.iter().map(range));
+    }
+    let mut ranges = [(0, 0); EXTENTS_MAX];
+    let ranges = &mut ranges[..placed.extents.len()];
+    ranges.iter_mut().zip(placed.extents).for_each(|(to, extent)| *to = range(extent));
+    ranges.sort_unstable();
+    coverage_digest(placed.tag, placed.epoch, ranges.iter().copied())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -340,6 +351,17 @@ mod tests {
 
     fn extent(page: u64, class: ExtentClass) -> Extent {
         Extent { offset_bytes: page * PAGE_SIZE as u64, len_bytes: PAGE_SIZE as u32, class }
+    }
+
+    #[test]
+    fn extents_in_any_order_cover_the_same() {
+        let placed = |pages: &[u64], class| {
+            let extents: Vec<Extent> = pages.iter().map(|page| extent(*page, class)).collect();
+            coverage_of(&Placed { epoch: 3, tag: 5, extents: &extents, intact: true })
+        };
+        let whole = placed(&[2, 3, 4, 9], ExtentClass::Raw);
+        assert_eq!(placed(&[9, 3, 2, 4], ExtentClass::Packed), whole);
+        assert_ne!(placed(&[9, 3, 2, 5], ExtentClass::Packed), whole);
     }
 
     fn arrive(arrivals: &Arrivals, device: u8, epoch: u32, tag: u64) -> Result<Admission, String> {

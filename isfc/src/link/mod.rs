@@ -451,6 +451,11 @@ impl Link {
         self.shared.takes_dictionaries()
     }
 
+    /// Packed extents may come in any order, not only by their offsets.
+    pub fn takes_any_order(&self) -> bool {
+        self.shared.takes_any_order()
+    }
+
     /// How the link is encrypted, and who is at the other end by its certificate; `None` without TLS.
     pub fn tls(&self) -> Option<&Session> {
         self.session.as_deref()

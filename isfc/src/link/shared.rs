@@ -157,6 +157,11 @@ impl Shared {
         self.agreement.takes_dictionaries()
     }
 
+    /// Packed extents may come in any order.
+    pub(crate) fn takes_any_order(&self) -> bool {
+        self.agreement.takes_any_order()
+    }
+
     /// The peer's system name, once it has told it.
     pub(crate) fn peer_name(&self) -> Option<&str> {
         self.peer_name.get().map(String::as_str)

@@ -1,7 +1,8 @@
 //! Which codec moves most memory per second, from what was measured. No clock, no I/O: windows in, decisions out.
 //!
 //! The model has two limits. A link carries `link` bytes per second, so packing with ratio *r* lets *r* times as much
-//! memory through; and the processors pack `cores × speed` bytes of memory per second at most:
+//! memory through; and the processors pack `cores × speed` bytes of memory per second at most, where `cores` are those that
+//! others, the guest above all, leave to packing:
 //!
 //! ```text
 //!  memory   ▲            zstd: min(link × ratio, cores × speed)
@@ -18,7 +19,8 @@
 //! 1. **Link.** If a rate limit is set, the link is that. Otherwise it is what went over the wire, when the devices spent
 //!    most of their time waiting; a window in which they were busy themselves only shows that the link is at least as fast.
 //! 2. **Costs.** Speed and ratio of each level come from a sample of the guest's pages, taken before the first pass. Those of
-//!    the level in use follow what its chunks do.
+//!    the level in use follow what its chunks do. While packing does not fill the link, the processors are the limit, and
+//!    what packing had of them is all that there is; otherwise more may have become free, and is slowly counted on again.
 //! 3. **No gain.** If packing moved less memory per second than raw pages did, it ends, and is not tried again for a while
 //!    that doubles each time.
 //! 4. **Start.** Raw pages go on until the devices wait for the link and the model promises [`GAIN_MIN`].
@@ -30,13 +32,17 @@ use std::time::Duration;
 use super::{Codec, Compress};
 
 /// Levels that are chosen from.
-pub const CANDIDATES: [i32; 3] = [1, 3, 6];
+pub const CANDIDATES: [i32; 4] = [1, 2, 3, 6];
 /// Least promised gain for which raw pages are given up.
 pub const GAIN_MIN: f64 = 1.2;
 /// A level this much slower than the best is as good.
 pub const LEVEL_TOLERANCE: f64 = 0.05;
 /// The devices are the limit themselves if they use more than this share of the processors.
 pub const BUSY_SHARE_MAX: f64 = 0.35;
+/// A link that carries this share of what it can is full.
+const FULL_SHARE: f64 = 0.95;
+/// Part of the processors that others had, counted on again after each window with a full link.
+const REGAINED: f64 = 0.02;
 /// Windows without another try after the first that gained nothing.
 const HOLD_WINDOWS: u32 = 20;
 /// That wait doubles so often at most.
@@ -89,6 +95,8 @@ pub struct Chooser {
     codec: Codec,
     automatic: bool,
     cores: f64,
+    /// Of these, what others leave to packing.
+    pack_cores: f64,
     costs: [Cost; CANDIDATES.len()],
     limit_bytes_per_s: Option<f64>,
     link_bytes_per_s: Option<f64>,
@@ -113,6 +121,7 @@ impl Chooser {
             codec: Codec::Raw,
             automatic: choice == Compress::Auto,
             cores: cores.max(1) as f64,
+            pack_cores: cores.max(1) as f64,
             costs,
             limit_bytes_per_s: limit,
             link_bytes_per_s: limit,
@@ -168,6 +177,7 @@ impl Chooser {
         let waits = busy < BUSY_SHARE_MAX;
         self.learn_link(wire, waits);
         self.learn_cost(window);
+        self.learn_cores(wire, window.pack_cpu.as_secs_f64() / seconds);
         match self.codec {
             Codec::Raw => {
                 self.raw_bytes_per_s = Some(data);
@@ -214,9 +224,19 @@ impl Chooser {
         cost.ratio += (ratio - cost.ratio) * NEWEST;
     }
 
+    /// Packing had `used` processors and filled the link with `wire` bytes per second.
+    fn learn_cores(&mut self, wire: f64, used: f64) {
+        let (Codec::Zstd(_), Some(link)) = (self.codec, self.link_bytes_per_s) else { return };
+        self.pack_cores = if wire < link * FULL_SHARE {
+            self.pack_cores + (used - self.pack_cores) * NEWEST
+        } else {
+            used.max(self.pack_cores + (self.cores - self.pack_cores) * REGAINED)
+        };
+    }
+
     /// Rules 4 and 5 for a link of `link` bytes per second.
     fn consider(&mut self, link: f64) {
-        let promised = |cost: &Cost| (link * cost.ratio).min(self.cores * cost.bytes_per_cpu_s);
+        let promised = |cost: &Cost| (link * cost.ratio).min(self.pack_cores * cost.bytes_per_cpu_s);
         let most = self.costs.iter().map(promised).fold(0.0, f64::max);
         let good_enough = |cost: &Cost| promised(cost) >= most * (1.0 - LEVEL_TOLERANCE);
         let Some(at) = self.costs.iter().position(good_enough) else { return };
@@ -256,8 +276,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const COSTS: [Cost; 3] = [
+    const COSTS: [Cost; 4] = [
         Cost { bytes_per_cpu_s: 500e6, ratio: 2.2 },
+        Cost { bytes_per_cpu_s: 400e6, ratio: 2.3 },
         Cost { bytes_per_cpu_s: 300e6, ratio: 2.5 },
         Cost { bytes_per_cpu_s: 80e6, ratio: 2.7 },
     ];
@@ -361,12 +382,27 @@ mod tests {
         let mut chooser = chooser(Some(125_000_000));
         assert_eq!(chooser.codec(), Codec::Zstd(3));
         let slow = Cost { bytes_per_cpu_s: 100e6, ratio: 2.5 };
-        chooser.renew_costs([COSTS[0], slow, COSTS[2]]);
+        chooser.renew_costs([COSTS[0], COSTS[1], slow, COSTS[3]]);
         assert_eq!(chooser.codec(), Codec::Zstd(1));
         assert_eq!(chooser.decisions().len(), 3);
         let mut fixed = Chooser::new(Compress::Zstd(7), COSTS, 2, Some(125_000_000));
         fixed.renew_costs(COSTS);
         assert_eq!(fixed.codec(), Codec::Zstd(7));
+    }
+
+    #[test]
+    fn processors_that_others_use_are_not_counted_on() {
+        // The guest leaves 0.5 of 2: level 3 fills the link no longer, level 1 does.
+        let (mut chooser, link) = (chooser(Some(100_000_000)), 100e6);
+        assert_eq!(chooser.codec(), Codec::Zstd(3));
+        for _ in 0..20 {
+            run(&mut chooser, link, 0.5, 0.0);
+        }
+        assert_eq!(chooser.codec(), Codec::Zstd(1), "{:?}", chooser.decisions());
+        for _ in 0..500 {
+            run(&mut chooser, link, 2.0, 0.0);
+        }
+        assert_eq!(chooser.codec(), Codec::Zstd(3), "they are free again: {:?}", chooser.decisions());
     }
 
     #[test]

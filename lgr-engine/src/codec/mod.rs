@@ -3,7 +3,7 @@
 //! ```text
 //!  guest page ──one copy──▶ private chunk: zero? hash ──┬─ zero ───────────────▶ zero extent
 //!                                                       ├─ as it was last sent ▶ kept extent    (last_sent)
-//!                                                       └─ the rest, together ─▶ packed extents (packer)
+//!                                                       └─ the rest, like by like ─▶ packed extents (texture, packer)
 //!                                                                                one zstd frame, or raw if it gains nothing
 //!  every 100 ms: link, processor, gain ──▶ chooser ──▶ raw, or zstd at the level that moves most memory per second
 //! ```
@@ -14,6 +14,7 @@
 //! - [`chooser`]: which codec, and why; a pure function of what was measured;
 //! - [`dictionary`]: what pages from all over the guest have in common, for chunks to refer to;
 //! - [`packer`]: one zstd context per queue and direction;
+//! - [`texture`]: which pages of a chunk belong side by side;
 //! - [`last_sent`]: the hash of what each page held when it was last sent;
 //! - [`packing`]: all of these at the source, shared by the devices.
 
@@ -23,6 +24,7 @@ pub mod last_sent;
 mod meter;
 pub mod packer;
 pub mod packing;
+pub mod texture;
 
 use std::fmt;
 use std::str::FromStr;

@@ -5,11 +5,13 @@
 //! copies of one transfer, of which one was thought lost, may arrive at the same time on two devices; and a frame that
 //! turns out to be wrong has not touched the guest.
 
+use guest_mem::PAGE_SIZE;
 use isfc::frame::BODY_LEN_BYTES_MAX;
 use zstd::zstd_safe::{CCtx, DCtx, get_error_name};
 
 use super::LEVELS;
 use super::dictionary::{PackDictionary, UnpackDictionary};
+use super::texture::Texture;
 
 /// Chunks that gained nothing, in a row, after which the source tries ever fewer: up to one in 64.
 const TRIES_MAX_SHIFT: u32 = 6;
@@ -21,6 +23,9 @@ pub struct Packer {
     context: CCtx<'static>,
     /// Private copy of the pages of a chunk, [`BODY_LEN_BYTES_MAX`] bytes.
     pub copy: Vec<u8>,
+    /// See [`Self::arrange`].
+    order: Vec<u16>,
+    arranges: bool,
     /// Chunks in a row that gained nothing.
     in_vain: u32,
     /// Chunks that are not to be tried any more for now.
@@ -41,12 +46,19 @@ impl Packer {
     pub fn new(level: i32) -> std::io::Result<Self> {
         let context = CCtx::try_create().ok_or(std::io::ErrorKind::OutOfMemory)?;
         let copy = vec![0; BODY_LEN_BYTES_MAX as usize];
-        let mut packer = Self { context, copy, in_vain: 0, skip: 0 };
+        let order = Vec::with_capacity(copy.len() / PAGE_SIZE);
+        let mut packer = Self { context, copy, order, arranges: true, in_vain: 0, skip: 0 };
         let mut out = vec![0; 1 << 12];
         // A chunk of zeros becomes a few dozen bytes.
         let tried = packer.context.compress(&mut out[..], &packer.copy, level);
         tried.map_err(|code| std::io::Error::other(get_error_name(code)))?;
         Ok(packer)
+    }
+
+    /// Pages stay in their order, for a peer that takes no other.
+    #[must_use]
+    pub fn arranging(self, arranges: bool) -> Self {
+        Self { arranges, ..self }
     }
 
     /// Is the next chunk worth a try? Content that does not pack is tried ever more seldom.
@@ -56,6 +68,29 @@ impl Packer {
             return false;
         }
         true
+    }
+
+    /// Puts the pages in the first `len` bytes of the copy into the order in which they pack best, and gives that order:
+    /// which page was moved to each place. `scratch` is as long as the copy, and what is in it afterwards means nothing.
+    pub fn arrange(&mut self, len: usize, scratch: &mut Vec<u8>) -> &[u16] {
+        let pages = self.copy[..len].as_chunks::<PAGE_SIZE>().0;
+        let mut textures = [Texture::Text; (BODY_LEN_BYTES_MAX as usize).div_ceil(PAGE_SIZE)];
+        let textures = &mut textures[..pages.len()];
+        if self.arranges {
+            textures.iter_mut().zip(pages).for_each(|(texture, page)| *texture = Texture::of(page));
+        }
+        self.order.clear();
+        for wanted in Texture::ALL {
+            let of_it = (0..).zip(&*textures).filter(|(_, texture)| **texture == wanted);
+            self.order.extend(of_it.map(|(page, _)| page as u16));
+        }
+        if !textures.is_sorted() {
+            for (to, from) in scratch.as_chunks_mut::<PAGE_SIZE>().0.iter_mut().zip(&self.order) {
+                *to = pages[usize::from(*from)];
+            }
+            std::mem::swap(&mut self.copy, scratch);
+        }
+        &self.order
     }
 
     /// Packs the first `len` bytes of the copy into `out`, and says how many bytes it became; `None` if they are to go
@@ -172,6 +207,35 @@ mod tests {
             (*state >> 56) as u8
         };
         (0..len).map(|_| next(&mut state)).collect()
+    }
+
+    #[test]
+    fn pages_of_one_texture_come_together_in_their_old_order() {
+        let kinds: [fn(usize) -> Vec<u8>; 3] = [
+            |_| noise(PAGE_SIZE),
+            |page| [0, 0, 0, page as u8].repeat(PAGE_SIZE / 4),
+            |page| vec![b'a' + page as u8; PAGE_SIZE],
+        ];
+        let pages: Vec<Vec<u8>> = (0..9).map(|page| kinds[page % 3](page)).collect();
+        let mut packer = Packer::new(1).unwrap();
+        let mut scratch = vec![0; packer.copy.len()];
+        packer.copy[..9 * PAGE_SIZE].copy_from_slice(&pages.concat());
+        let order = [2, 5, 8, 1, 4, 7, 0, 3, 6];
+        assert_eq!(packer.arrange(9 * PAGE_SIZE, &mut scratch), order);
+        let arranged = order.map(|page| pages[usize::from(page)].clone()).concat();
+        assert!(packer.copy[..9 * PAGE_SIZE] == arranged);
+        assert_eq!(
+            packer.arrange(9 * PAGE_SIZE, &mut scratch),
+            [0, 1, 2, 3, 4, 5, 6, 7, 8],
+            "it is in order"
+        );
+        assert!(packer.copy[..9 * PAGE_SIZE] == arranged);
+        assert!(packer.arrange(0, &mut scratch).is_empty());
+        packer.copy[..9 * PAGE_SIZE].copy_from_slice(&pages.concat());
+        packer = packer.arranging(false);
+        assert_eq!(packer.arrange(9 * PAGE_SIZE, &mut scratch), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert!(packer.copy[..9 * PAGE_SIZE] == pages.concat());
+        assert_eq!(packer.arrange(packer.copy.len(), &mut scratch).len(), 256);
     }
 
     #[test]

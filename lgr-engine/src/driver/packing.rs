@@ -26,6 +26,7 @@ pub(super) fn packing_for(
         }
         Compress::Auto | Compress::Zstd(_) => {}
     }
-    Packing::new(choice, storage, touched, link.devices(), limit_bytes_per_s)
+    let arranges = link.takes_any_order();
+    Packing::new(choice, storage, touched, link.devices(), limit_bytes_per_s, arranges)
         .map_err(|error| format!("zstd: {error}"))
 }

@@ -135,29 +135,29 @@ impl Feed {
         chunk: usize,
         transfer: &mut Transfer,
     ) -> u64 {
+        let _slot = filling.packing.slot();
         let last_sent = &filling.packing.last_sent;
-        let (mut zero_pages, mut kept_pages, mut len) = (0, 0, 0);
+        let (mut zero_pages, mut kept_pages) = (0, 0);
+        own.pages.clear();
         for page in pass.runs.chunk(&pass.plan[chunk]).flat_map(|run: Run| run.page_numbers()) {
-            let target = &mut own.packer.copy[len..len + PAGE_SIZE];
+            let target = &mut own.packer.copy[own.pages.len() * PAGE_SIZE..][..PAGE_SIZE];
             // SAFETY: the page lies in the storage; a torn copy is dirty again and sent again.
             let zero = unsafe { copy_zero(self.storage.page_ptr(page), target) };
-            let class = if zero {
+            if zero {
                 last_sent.forget(&Run::new(page.get(), 1));
                 zero_pages += 1;
-                ExtentClass::Zero
+                push_page(&mut transfer.extents, page, ExtentClass::Zero);
             } else if last_sent.is_same(page, xxh3_64_with_seed(target, filling.packing.seed), filling.trust)
             {
                 kept_pages += 1;
-                ExtentClass::Kept
+                push_page(&mut transfer.extents, page, ExtentClass::Kept);
             } else {
-                len += PAGE_SIZE;
-                ExtentClass::Packed
-            };
-            push_page(&mut transfer.extents, page, class);
+                own.pages.push(page);
+            }
         }
         own.filled.kept_bytes = kept_pages * PAGE_SIZE as u64;
-        if len > 0 {
-            pack(filling, own, len, transfer);
+        if !own.pages.is_empty() {
+            pack(filling, own, transfer);
         }
         zero_pages
     }
@@ -182,9 +182,14 @@ struct Filling<'a> {
     level: i32,
 }
 
-/// Makes the first `len` bytes of the copy the payload: packed, or as they are if that gains nothing.
-fn pack(filling: &Filling<'_>, own: &mut DevicePacking, len: usize, transfer: &mut Transfer) {
+/// Makes the pages in the copy the payload: packed, or as they are if that gains nothing.
+fn pack(filling: &Filling<'_>, own: &mut DevicePacking, transfer: &mut Transfer) {
     let before = thread_cpu();
+    let len = own.pages.len() * PAGE_SIZE;
+    transfer.staging();
+    for at in own.packer.arrange(len, &mut transfer.staging) {
+        push_page(&mut transfer.extents, own.pages[usize::from(*at)], ExtentClass::Packed);
+    }
     let dictionary = filling.packing.dictionary();
     let packed = own.packer.pack_with(dictionary, len, filling.level, transfer.staging());
     own.filled.pack_cpu_ns = (thread_cpu().saturating_sub(before)).as_nanos() as u64;
@@ -269,7 +274,7 @@ mod tests {
 
     fn packing_feed(storage: &Arc<Storage>, choice: Compress) -> Feed {
         let touched = Runs::from_run(Run::new(0, PAGES));
-        let packing = Packing::new(choice, storage, &touched, 1, None).unwrap();
+        let packing = Packing::new(choice, storage, &touched, 1, None, true).unwrap();
         Feed::new(storage.clone(), RateLimit::unlimited(), false).with_packing(Some(packing))
     }
 
@@ -361,6 +366,34 @@ mod tests {
             }
             assert!(bytes.is_empty());
         }
+    }
+
+    #[test]
+    fn pages_of_one_kind_travel_side_by_side_and_all_are_covered() {
+        let storage = storage();
+        for page in (0..PAGES).filter(|page| page % 3 == 1) {
+            storage.write_page(
+                PageNumber(page),
+                &std::array::from_fn(|at| if at % 8 == 0 { page as u8 } else { 0 }),
+            );
+        }
+        let feed = packing_feed(&storage, Compress::Zstd(1));
+        let pass = Arc::new(Pass::new(1, Runs::from_run(Run::new(0, PAGES)), false, 1));
+        feed.begin(pass.clone());
+        let mut pages = Vec::new();
+        for drawn in draw(&feed) {
+            let packed = drawn.extents.iter().filter(|extent| extent.class == ExtentClass::Packed);
+            let kinds: Vec<u64> =
+                packed.map(|extent| PageNumber::containing(extent.offset_bytes).get() % 3).collect();
+            assert!(
+                kinds.is_sorted_by(|a, b| a >= b) && kinds.contains(&1) && kinds.contains(&2),
+                "{kinds:?}"
+            );
+            pages.extend(drawn.extents.iter().map(|extent| (extent.offset_bytes, extent.len_bytes)));
+        }
+        pages.sort_unstable();
+        assert!(pages.windows(2).all(|pair| pair[0].0 + u64::from(pair[0].1) == pair[1].0), "each page once");
+        assert_eq!(pages.iter().map(|(_, len)| u64::from(*len)).sum::<u64>(), PAGES * PAGE_SIZE as u64);
     }
 
     #[test]

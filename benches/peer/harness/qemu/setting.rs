@@ -118,7 +118,9 @@ impl Setting {
         words.push((if self.memory == Memory::Anonymous { "anonymous memory" } else { "memfd" }).to_owned());
         words.push((if self.prealloc { "preallocated" } else { "fresh memory" }).to_owned());
         words.push(format!("downtime limit {} ms", self.downtime_limit_ms));
-        words.extend(self.bandwidth_bytes_per_s.map(|rate| format!("{:.0} Mb/s", rate as f64 * 8e-6)));
+        words.extend(
+            self.bandwidth_bytes_per_s.map(|rate| format!("told to keep to {:.0} Mb/s", rate as f64 * 8e-6)),
+        );
         words.join(", ")
     }
 }

@@ -27,7 +27,7 @@ fn moves_over_all_queues(medium: &str, engine: &str) {
         return;
     }
     let words = format!(
-        "--memory 64M --rate-limit 128M --compress never --dirty-rate 4M --medium {medium} --engine {engine}"
+        "--memory 64M --rate-limit 32M --compress never --dirty-rate 4M --medium {medium} --engine {engine}"
     );
     let report = moves_whole(&words);
     assert_eq!(report.medium, medium);

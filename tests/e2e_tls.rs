@@ -91,7 +91,8 @@ fn devices_that_are_cut_come_back_over_tls() {
     let dir = cluster(&trial, "CUT");
     let dir = dir.display();
     let (destination, address) = receive(&trial, &format!("--tls {dir}/MEMBERB"));
-    let words = "--rate-limit 32M --fault cut:1@pass1 --fault cut:3@pass1 --queues 4";
+    // Long enough for the devices to come back, which takes a tenth of a second.
+    let words = "--rate-limit 8M --compress never --fault cut:1@pass1 --fault cut:3@pass1 --queues 4";
     let source = relocate(&trial, &address, &format!("--tls {dir}/MEMBERA {words}"));
     assert_moved_whole(&source, &source.report());
     for said in ["device 1 is down", "device 3 is down", "device 1 is up again", "device 3 is up again"] {

@@ -6,6 +6,7 @@
 #![allow(missing_docs, clippy::print_stdout)]
 
 mod bookkeeping;
+mod codec;
 mod content;
 mod frame;
 mod harvest;
@@ -29,7 +30,7 @@ fn quick() -> Criterion {
 criterion_group! {
     name = benches;
     config = quick();
-    targets = content::content, bookkeeping::runs, bookkeeping::passes, harvest::uffd, harvest::software, frame::frame,
+    targets = content::content, codec::codec, bookkeeping::runs, bookkeeping::passes, harvest::uffd, harvest::software, frame::frame,
         link_core::link_core, policy::policy, workload::workload
 }
 criterion_main!(benches);

@@ -25,7 +25,7 @@ pub const FEATURE_FETCH: u64 = 2;
 pub const FEATURE_PACKED: u64 = 4;
 /// Feature: the owner of a region takes a dictionary for packed extents. How it is told is the owners' own affair.
 pub const FEATURE_DICTIONARY: u64 = 8;
-/// Feature: packed extents may come in any order, not only by their offsets.
+/// Feature: what was to be packed may have its extents in any order, not only by their offsets.
 pub const FEATURE_ANY_ORDER: u64 = 16;
 /// Features this build knows.
 pub const FEATURES: u64 =
@@ -209,7 +209,7 @@ impl Agreement {
         self.packs() && self.features & FEATURE_DICTIONARY != 0
     }
 
-    /// Packed extents may come in any order.
+    /// What was to be packed may have its extents in any order.
     pub fn takes_any_order(&self) -> bool {
         self.packs() && self.features & FEATURE_ANY_ORDER != 0
     }

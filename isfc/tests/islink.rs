@@ -38,6 +38,11 @@ fn wait_for(what: &str, done: impl Fn() -> bool) {
     }
 }
 
+/// A frame counts as sent once its write has ended: the other side may have it before.
+fn sent_bytes(link: &Link) -> u64 {
+    link.islink().devices.iter().map(|device| device.counters.tx_bytes).sum()
+}
+
 /// Messages from one end to the other, counted as they come, until `stop` has been seen.
 struct Traffic {
     sent: u64,
@@ -106,8 +111,11 @@ fn a_device_that_is_down_already_is_taken_out_all_the_same() {
         for end in 0..2 {
             let (a, b) = pair(engine, 3);
             let here = if end == 0 { &a } else { &b };
-            a.cut_device(1);
-            wait_for("this side notices", || here.devices_up() == 0b101);
+            wait_for("this side notices", || {
+                // Again, where this thread slept while the device was down and came back.
+                a.cut_device(1);
+                here.devices_up() == 0b101
+            });
             here.deactivate_device(1);
             // Longer than a cut device would stay away.
             std::thread::sleep(Duration::from_millis(600));
@@ -124,8 +132,10 @@ fn a_device_that_is_down_already_is_taken_out_all_the_same() {
 fn a_device_that_is_taken_out_while_it_comes_back_is_out() {
     let (a, b) = pair(Engine::Blocking, 2);
     for round in 0..40 {
-        b.cut_device(1);
-        wait_for("it is down", || a.devices_up() == 0b01);
+        wait_for("it is down", || {
+            b.cut_device(1);
+            a.devices_up() == 0b01
+        });
         std::thread::sleep(Duration::from_millis(90 + round));
         let here = if round % 2 == 0 { &a } else { &b };
         here.deactivate_device(1);
@@ -159,8 +169,7 @@ fn the_link_tells_of_itself_as_data_and_as_a_table() {
     assert_eq!((told.devices.len(), told.devices_up(), told.state.as_str()), (3, 2, "up"));
     assert_eq!(told.devices[1].counters.state, "deactivated by the peer");
     assert!(!told.devices[1].writes && told.devices[0].writes);
-    let sent: u64 = told.devices.iter().map(|device| device.counters.tx_bytes).sum();
-    assert!(sent > 300 * 64, "{sent}");
+    wait_for("what was sent is counted", || sent_bytes(&a) > 300 * 64);
     let json = serde_json::to_value(&told).unwrap();
     for field in
         ["tx_bytes", "rx_bytes", "tx_frames", "ssch", "collisions", "resends", "depth", "latency", "state"]
@@ -179,6 +188,7 @@ fn the_timeline_shows_a_device_go_and_its_bytes_grow() {
     let mut traffic = Traffic::new();
     traffic.run(&a, &b, 200);
     wait_for("a few samples", || a.timeline().len() > 3);
+    wait_for("what was sent is counted", || sent_bytes(&a) > 200 * 64);
     a.deactivate_device(1);
     let samples = a.timeline();
     assert!(samples.is_sorted_by_key(|sample| sample.at));

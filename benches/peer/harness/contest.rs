@@ -168,7 +168,7 @@ fn held_to_link(guest: &mut Guest, setting: Setting, patience: Duration) -> anyh
     for _ in 0..HOLD_TRIES {
         child::check()?;
         let Outcome::Moved(migration) = guest.migrate(&held, RUN_BEFORE, patience)? else { break };
-        let sent = migration.wire_bytes * 1e3 / migration.total_ms;
+        let sent = migration.wire_bytes * 1e3 / migration.total_ms.max(1.0);
         let told = held.bandwidth_bytes_per_s.unwrap_or(link);
         let better = told_to_send(link, told, sent);
         if better.abs_diff(told) * HELD_PARTS <= told {
@@ -181,7 +181,7 @@ fn held_to_link(guest: &mut Guest, setting: Setting, patience: Duration) -> anyh
 
 /// What to tell somebody who sent `sent` bytes per second when told to keep to `told`, so that he sends `link`.
 fn told_to_send(link: u64, told: u64, sent: f64) -> u64 {
-    ((told as f64 * link as f64 / sent) as u64).min(link)
+    ((told as f64 * link as f64 / sent.max(1.0)) as u64).min(link)
 }
 
 /// One run of everybody; in every other round in reverse, so that being first is nobody's advantage.

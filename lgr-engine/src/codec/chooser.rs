@@ -19,8 +19,8 @@
 //! 1. **Link.** If a rate limit is set, the link is that. Otherwise it is what went over the wire, when the devices spent
 //!    most of their time waiting; a window in which they were busy themselves only shows that the link is at least as fast.
 //! 2. **Costs.** Speed and ratio of each level come from a sample of the guest's pages, taken before the first pass. Those of
-//!    the level in use follow what its chunks do. While packing does not fill the link, the processors are the limit, and
-//!    what packing had of them is all that there is; otherwise more may have become free, and is slowly counted on again.
+//!    the level in use follow what its chunks do. How many processors are left for packing shows while it packs: its threads
+//!    have a share of the time in which they want one. What others no longer use is slowly counted on again.
 //! 3. **No gain.** If packing moved less memory per second than raw pages did, it ends, and is not tried again for a while
 //!    that doubles each time.
 //! 4. **Start.** Raw pages go on until the devices wait for the link and the model promises [`GAIN_MIN`].
@@ -39,9 +39,7 @@ pub const GAIN_MIN: f64 = 1.2;
 pub const LEVEL_TOLERANCE: f64 = 0.05;
 /// The devices are the limit themselves if they use more than this share of the processors.
 pub const BUSY_SHARE_MAX: f64 = 0.35;
-/// A link that carries this share of what it can is full.
-const FULL_SHARE: f64 = 0.95;
-/// Part of the processors that others had, counted on again after each window with a full link.
+/// Part of the processors that others had, counted on again after each window in which they have them no longer.
 const REGAINED: f64 = 0.02;
 /// Windows without another try after the first that gained nothing.
 const HOLD_WINDOWS: u32 = 20;
@@ -78,6 +76,8 @@ pub struct Window {
     pub pack_out_bytes: u64,
     /// See [`Self::pack_in_bytes`].
     pub pack_cpu: Duration,
+    /// Processors that packing would have if as many chunks as may be were packed at a time; none if nothing was.
+    pub free_cores: Option<f64>,
 }
 
 /// A decision and its reason.
@@ -177,7 +177,7 @@ impl Chooser {
         let waits = busy < BUSY_SHARE_MAX;
         self.learn_link(wire, waits);
         self.learn_cost(window);
-        self.learn_cores(wire, window.pack_cpu.as_secs_f64() / seconds);
+        self.learn_cores(window.free_cores.unwrap_or(self.cores));
         match self.codec {
             Codec::Raw => {
                 self.raw_bytes_per_s = Some(data);
@@ -224,14 +224,9 @@ impl Chooser {
         cost.ratio += (ratio - cost.ratio) * NEWEST;
     }
 
-    /// Packing had `used` processors and filled the link with `wire` bytes per second.
-    fn learn_cores(&mut self, wire: f64, used: f64) {
-        let (Codec::Zstd(_), Some(link)) = (self.codec, self.link_bytes_per_s) else { return };
-        self.pack_cores = if wire < link * FULL_SHARE {
-            self.pack_cores + (used - self.pack_cores) * NEWEST
-        } else {
-            used.max(self.pack_cores + (self.cores - self.pack_cores) * REGAINED)
-        };
+    fn learn_cores(&mut self, free: f64) {
+        let more = free.min(self.cores) - self.pack_cores;
+        self.pack_cores += more * if more < 0.0 { NEWEST } else { REGAINED };
     }
 
     /// Rules 4 and 5 for a link of `link` bytes per second.
@@ -307,6 +302,7 @@ mod tests {
             pack_in_bytes: if cost.is_some() { (data * seconds) as u64 } else { 0 },
             pack_out_bytes: if cost.is_some() { (wire * seconds) as u64 } else { 0 },
             pack_cpu: Duration::from_secs_f64(data * pack_s * seconds),
+            free_cores: cost.map(|_| cores),
         });
         data
     }
@@ -358,12 +354,13 @@ mod tests {
         run(&mut chooser, 200e6, 2.0, 0.25e-9);
         let mut packed = 0;
         for _ in 0..1000 {
-            // The processors are taken by somebody else: 0.1 of one is left, and nobody can tell from here.
+            // The processors are taken by somebody else: 0.1 of one is left.
             let window = |wire: f64, data: f64| Window {
                 elapsed: Duration::from_millis(100),
                 wire_bytes: wire as u64,
                 data_bytes: data as u64,
                 device_cpu: Duration::from_millis(10),
+                free_cores: (data > wire).then_some(0.1),
                 ..Window::default()
             };
             match chooser.codec() {
@@ -374,7 +371,17 @@ mod tests {
                 }
             };
         }
-        assert!((1..20).contains(&packed), "{packed} windows of 1000");
+        assert!((4..20).contains(&packed), "{packed} windows of 1000");
+        // They are free again, and that shows at the next try.
+        let tried_again = (0..2000).any(|_| {
+            run(&mut chooser, 20e6, 2.0, 0.25e-9);
+            chooser.codec() != Codec::Raw
+        });
+        assert!(tried_again);
+        for _ in 0..100 {
+            run(&mut chooser, 20e6, 2.0, 0.25e-9);
+        }
+        assert!(matches!(chooser.codec(), Codec::Zstd(_)), "and it stays");
     }
 
     #[test]
@@ -399,7 +406,7 @@ mod tests {
             run(&mut chooser, link, 0.5, 0.0);
         }
         assert_eq!(chooser.codec(), Codec::Zstd(1), "{:?}", chooser.decisions());
-        for _ in 0..500 {
+        for _ in 0..100 {
             run(&mut chooser, link, 2.0, 0.0);
         }
         assert_eq!(chooser.codec(), Codec::Zstd(3), "they are free again: {:?}", chooser.decisions());
@@ -427,6 +434,7 @@ mod tests {
                     pack_in_bytes: pack,
                     pack_out_bytes: wire_bytes,
                     pack_cpu: Duration::from_nanos(cpu_ns),
+                    free_cores: (wire_bytes > 0).then_some(cpu_ns as f64 / pack as f64),
                 });
                 let known = matches!(chooser.codec(), Codec::Raw)
                     || CANDIDATES.iter().any(|level| chooser.codec() == Codec::Zstd(*level));

@@ -60,6 +60,8 @@ counts! {
     became_bytes,
     /// Processor time of trying, in ns.
     pack_cpu_ns,
+    /// Time that went by meanwhile, in ns: more where others had the processor.
+    pack_wall_ns,
     /// Processor time of the device's thread, in ns.
     device_cpu_ns,
 }

@@ -19,6 +19,8 @@ use super::{Codec, Compress};
 const WINDOW: Duration = Duration::from_millis(100);
 /// Least chunks per device in a window: each device has one under way that is counted when it has gone.
 const WINDOW_CHUNKS_PER_DEVICE: u64 = 2;
+/// So many more chunks are packed at a time than there are processors.
+const SPARE_CHUNKS: usize = 1;
 /// Places in the guest from which pages are tried before the first pass, and pages at each.
 const SAMPLES: u64 = 12;
 const SAMPLE_PAGES: u64 = 8;
@@ -81,6 +83,7 @@ pub struct Summary {
 /// other out of the caches: 14 devices that take turns on 2 processors need a quarter more processor time at level 3.
 #[derive(Debug)]
 struct Slots {
+    count: usize,
     free: Mutex<usize>,
     freed: Condvar,
 }
@@ -89,8 +92,8 @@ struct Slots {
 pub(crate) struct Slot<'a>(&'a Slots);
 
 impl Slots {
-    fn new(cores: usize) -> Self {
-        Self { free: Mutex::new(cores + 1), freed: Condvar::new() }
+    fn new(count: usize) -> Self {
+        Self { count, free: Mutex::new(count), freed: Condvar::new() }
     }
 
     fn free(&self) -> MutexGuard<'_, usize> {
@@ -171,7 +174,7 @@ impl Packing {
             level: AtomicI32::new(0),
             gives_up: choice == Compress::Auto,
             arranges,
-            slots: Slots::new(cores),
+            slots: Slots::new((cores + SPARE_CHUNKS).min(usize::from(devices))),
             devices: packers.into_iter().map(|packer| Mutex::new(DevicePacking::new(packer))).collect(),
             levels,
             dictionary: OnceLock::new(),
@@ -261,6 +264,11 @@ impl Packing {
         self.devices[usize::from(device)].lock().expect("no thread panics while it packs")
     }
 
+    /// The peer takes a chunk's pages in any order.
+    pub(crate) fn arranges(&self) -> bool {
+        self.arranges
+    }
+
     /// Waits until a processor is free for packing.
     pub(crate) fn slot(&self) -> Slot<'_> {
         self.slots.take()
@@ -303,6 +311,10 @@ impl Packing {
             pack_in_bytes: counts.tried_bytes,
             pack_out_bytes: counts.became_bytes,
             pack_cpu: Duration::from_nanos(counts.pack_cpu_ns),
+            free_cores: match counts.pack_wall_ns {
+                0 => None,
+                wall => Some(self.slots.count as f64 * counts.pack_cpu_ns as f64 / wall as f64),
+            },
         };
         judge.chooser.judge(&window);
         self.follow(&mut judge);
@@ -398,7 +410,7 @@ mod tests {
 
     #[test]
     fn no_more_chunks_are_packed_at_a_time_than_there_are_slots() {
-        let slots = Slots::new(2);
+        let slots = Slots::new(3);
         let (now, most) = (AtomicU64::new(0), AtomicU64::new(0));
         std::thread::scope(|scope| {
             for _ in 0..14 {

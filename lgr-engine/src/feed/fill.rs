@@ -7,6 +7,7 @@
 //! | packed | from a private copy that is packed, with the hash of what it became | the same |
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use guest_mem::{PAGE_SIZE, PageNumber, Run, copy_zero, prefetch_scattered};
 use isfc::{Extent, ExtentClass, Transfer};
@@ -159,6 +160,9 @@ impl Feed {
         if !own.pages.is_empty() {
             pack(filling, own, transfer);
         }
+        if !filling.packing.arranges() {
+            transfer.extents.sort_unstable_by_key(|extent| extent.offset_bytes);
+        }
         zero_pages
     }
 
@@ -184,7 +188,7 @@ struct Filling<'a> {
 
 /// Makes the pages in the copy the payload: packed, or as they are if that gains nothing.
 fn pack(filling: &Filling<'_>, own: &mut DevicePacking, transfer: &mut Transfer) {
-    let before = thread_cpu();
+    let (began, before) = (Instant::now(), thread_cpu());
     let len = own.pages.len() * PAGE_SIZE;
     transfer.staging();
     for at in own.packer.arrange(len, &mut transfer.staging) {
@@ -193,6 +197,7 @@ fn pack(filling: &Filling<'_>, own: &mut DevicePacking, transfer: &mut Transfer)
     let dictionary = filling.packing.dictionary();
     let packed = own.packer.pack_with(dictionary, len, filling.level, transfer.staging());
     own.filled.pack_cpu_ns = (thread_cpu().saturating_sub(before)).as_nanos() as u64;
+    own.filled.pack_wall_ns = began.elapsed().as_nanos() as u64;
     own.filled.tried_bytes = len as u64;
     own.filled.became_bytes = packed.unwrap_or(len) as u64;
     let payload_len = match packed {
@@ -253,6 +258,7 @@ mod tests {
     use std::sync::Arc;
 
     use guest_mem::{Runs, Storage, StorageOptions};
+    use isfc::frame::coverage_digest;
     use isfc::{Next, TransferSource, len_bytes_of};
 
     use super::super::tests::transfer;
@@ -273,8 +279,12 @@ mod tests {
     }
 
     fn packing_feed(storage: &Arc<Storage>, choice: Compress) -> Feed {
+        feed_for_peer(storage, choice, true)
+    }
+
+    fn feed_for_peer(storage: &Arc<Storage>, choice: Compress, any_order: bool) -> Feed {
         let touched = Runs::from_run(Run::new(0, PAGES));
-        let packing = Packing::new(choice, storage, &touched, 1, None, true).unwrap();
+        let packing = Packing::new(choice, storage, &touched, 1, None, any_order).unwrap();
         Feed::new(storage.clone(), RateLimit::unlimited(), false).with_packing(Some(packing))
     }
 
@@ -394,6 +404,36 @@ mod tests {
         pages.sort_unstable();
         assert!(pages.windows(2).all(|pair| pair[0].0 + u64::from(pair[0].1) == pair[1].0), "each page once");
         assert_eq!(pages.iter().map(|(_, len)| u64::from(*len)).sum::<u64>(), PAGES * PAGE_SIZE as u64);
+    }
+
+    #[test]
+    fn a_peer_that_takes_no_other_order_gets_extents_by_their_offsets() {
+        for (any_order, sorted) in [(false, true), (true, false)] {
+            let storage = storage();
+            let feed = feed_for_peer(&storage, Compress::Zstd(1), any_order);
+            next(&feed, 1);
+            // Kept, zero, and both kinds of data.
+            for page in (0..PAGES).filter(|page| page % 4 == 1) {
+                storage.write_page(
+                    PageNumber(page),
+                    &std::array::from_fn(|at| if at % 8 == 0 { page as u8 } else { 0 }),
+                );
+            }
+            for page in (0..PAGES).filter(|page| page % 8 == 2) {
+                storage.write_page(PageNumber(page), &[b'a' + (page % 16) as u8; PAGE_SIZE]);
+            }
+            let pass = Arc::new(Pass::new(2, Runs::from_run(Run::new(0, PAGES)), false, 1));
+            feed.begin(pass.clone());
+            let mut digest = 0u64;
+            for drawn in draw(&feed) {
+                let classes = [ExtentClass::Zero, ExtentClass::Kept, ExtentClass::Packed];
+                assert!(classes.iter().all(|class| len_bytes_of(*class, &drawn.extents) > 0));
+                let ranges =
+                    drawn.extents.iter().map(|extent| (extent.offset_bytes, u64::from(extent.len_bytes)));
+                digest = digest.wrapping_add(coverage_digest(drawn.tag, drawn.epoch, ranges));
+            }
+            assert_eq!(digest == pass.totals().digest, sorted, "any order: {any_order}");
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub mod last_sent;
 mod meter;
 pub mod packer;
 pub mod packing;
+mod slots;
 pub mod texture;
 
 use std::fmt;

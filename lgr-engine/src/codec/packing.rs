@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use guest_mem::{PAGE_SIZE, PageNumber, Run, Runs, Storage, copy_zero};
@@ -13,6 +13,7 @@ use super::dictionary::{self, PackDictionary, TOUCHED_PAGES_MIN};
 use super::last_sent::LastSent;
 use super::meter::{Counts, Meter};
 use super::packer::Packer;
+use super::slots::{Slot, Slots};
 use super::{Codec, Compress};
 
 /// Least length of a window.
@@ -77,42 +78,6 @@ pub struct Summary {
     pub decisions: Vec<Dated>,
     /// Length of the dictionary, if one was used.
     pub dictionary_bytes: Option<u64>,
-}
-
-/// Few chunks are packed at a time: one more than there are processors, so that none waits for work. More would push each
-/// other out of the caches: 14 devices that take turns on 2 processors need a quarter more processor time at level 3.
-#[derive(Debug)]
-struct Slots {
-    count: usize,
-    free: Mutex<usize>,
-    freed: Condvar,
-}
-
-/// The right to pack; given back when it goes.
-pub(crate) struct Slot<'a>(&'a Slots);
-
-impl Slots {
-    fn new(count: usize) -> Self {
-        Self { count, free: Mutex::new(count), freed: Condvar::new() }
-    }
-
-    fn free(&self) -> MutexGuard<'_, usize> {
-        self.free.lock().expect("no thread panics while it counts")
-    }
-
-    fn take(&self) -> Slot<'_> {
-        let waits = |free: &mut usize| *free == 0;
-        let mut free = self.freed.wait_while(self.free(), waits).expect("no thread panics while it counts");
-        *free -= 1;
-        Slot(self)
-    }
-}
-
-impl Drop for Slot<'_> {
-    fn drop(&mut self) {
-        *self.0.free() += 1;
-        self.0.freed.notify_one();
-    }
 }
 
 /// The codec of one relocation at its source.
@@ -313,7 +278,7 @@ impl Packing {
             pack_cpu: Duration::from_nanos(counts.pack_cpu_ns),
             free_cores: match counts.pack_wall_ns {
                 0 => None,
-                wall => Some(self.slots.count as f64 * counts.pack_cpu_ns as f64 / wall as f64),
+                wall => Some(self.slots.count() as f64 * counts.pack_cpu_ns as f64 / wall as f64),
             },
         };
         judge.chooser.judge(&window);
@@ -407,27 +372,6 @@ fn sample(touched: &Runs) -> Vec<Run> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn no_more_chunks_are_packed_at_a_time_than_there_are_slots() {
-        let slots = Slots::new(3);
-        let (now, most) = (AtomicU64::new(0), AtomicU64::new(0));
-        std::thread::scope(|scope| {
-            for _ in 0..14 {
-                scope.spawn(|| {
-                    for _ in 0..200 {
-                        let slot = slots.take();
-                        most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                        std::thread::yield_now();
-                        now.fetch_sub(1, Ordering::SeqCst);
-                        drop(slot);
-                    }
-                });
-            }
-        });
-        assert!(most.into_inner() <= 3);
-        assert_eq!(*slots.free(), 3, "all were given back");
-    }
 
     #[test]
     fn samples_lie_inside_what_is_touched_and_all_over_it() {

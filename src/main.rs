@@ -42,7 +42,7 @@ use clap::{Parser, Subcommand};
 
 /// Live Guest Relocation: moves a running guest's memory between member processes.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true, args_override_self = true, max_term_width = 110)]
+#[command(version = env!("LGR_VERSION"), arg_required_else_help = true, args_override_self = true, max_term_width = 110)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -98,6 +98,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if let Some(revision) = lgr::results::git_revision() {
+        lgr_engine::report::tell_program_revision(revision);
+    }
     let outcome = match Cli::parse().command {
         Command::Relocate(args) => relocate::run(&args),
         Command::Receive(args) => receive::run(&args),

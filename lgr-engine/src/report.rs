@@ -31,7 +31,7 @@ pub mod table;
 mod tests;
 
 pub use codec::{CodecDecision, CodecReport};
-pub use environment::{Environment, ProcessUsage};
+pub use environment::{Environment, ProcessUsage, tell_program_revision};
 pub use finish::{Finish, FinishCode, UnknownFinishCode};
 pub use merge::MergeError;
 pub use parts::{

@@ -36,10 +36,10 @@ pub fn check_machine_name(text: &str) -> Result<String, String> {
     Err("a machine's name has up to 64 small letters, digits and -, as in amd-epyc-2-cores".to_owned())
 }
 
-/// The revision of the source this was built from, `-modified` after it if it had changes that were not committed;
-/// `None` when it was not built from a repository.
-pub fn git_revision() -> Option<String> {
-    option_env!("LGR_SOURCE_REVISION").or(option_env!("LGR_GIT_REVISION")).map(str::to_owned)
+/// The revision of the source this was built from, `-modified` after it if it had changes that were not committed; what
+/// `LGR_GIT_REVISION` said when it was not built from a repository, else `None`.
+pub const fn git_revision() -> Option<&'static str> {
+    option_env!("LGR_SOURCE_REVISION")
 }
 
 #[cfg(test)]

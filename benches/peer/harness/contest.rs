@@ -297,7 +297,7 @@ fn conclude(scenario: &Scenario, runners: Vec<Runner<'_>>, notes: Vec<String>) -
         what: scenario.what.to_owned(),
         group: "peer".to_owned(),
         command: format!("cargo bench -p lgr --bench peer -- --scenario {}", scenario.name),
-        environment: Environment { git_revision: git_revision(), ..Environment::probe() },
+        environment: Environment { git_revision: git_revision().map(str::to_owned), ..Environment::probe() },
         method: Method::interleaved(0, u32::try_from(runs).unwrap_or(u32::MAX)),
         metrics: explained(),
         main_metric: scenario.main.to_owned(),

@@ -1,6 +1,7 @@
 //! The machine a side ran on, and what its process used.
 
 use std::fs;
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use schemars::JsonSchema;
@@ -19,7 +20,7 @@ pub struct Environment {
     pub memory_bytes: u64,
     /// Version of this program.
     pub lgr_version: String,
-    /// Revision of its source, if it was known when it was built.
+    /// Revision of its source, if the program knows it ([`tell_program_revision`]).
     pub git_revision: Option<String>,
     /// When the report was made, in seconds since 1970.
     pub date_unix_s: u64,
@@ -38,10 +39,19 @@ impl Environment {
                 .map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX)),
             memory_bytes: memory_kib.and_then(|text| parse_kib(&text)).unwrap_or(0),
             lgr_version: env!("CARGO_PKG_VERSION").to_owned(),
-            git_revision: option_env!("LGR_GIT_REVISION").map(str::to_owned),
+            git_revision: PROGRAM_REVISION.get().cloned(),
             date_unix_s: since_1970.as_secs(),
         }
     }
+}
+
+/// See [`tell_program_revision`].
+static PROGRAM_REVISION: OnceLock<String> = OnceLock::new();
+
+/// Tells of which revision of its source this program is, once, for every report of this process. A library cannot find
+/// that out: whoever builds the program can. Told again, the first stays.
+pub fn tell_program_revision(revision: impl Into<String>) {
+    let _ = PROGRAM_REVISION.set(revision.into());
 }
 
 /// What this process has used so far.

@@ -107,7 +107,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         complain("error: what you named is measured with --full only");
         return Ok(ExitCode::from(2));
     }
-    let environment = Environment { git_revision: results::git_revision(), ..Environment::probe() };
+    let environment = Environment::probe();
     let machine = args.machine.clone().unwrap_or_else(|| results::machine_name(&environment));
     let dir = args.out.join(machine);
     // Found out before the first measurement, not after the last.

@@ -53,6 +53,22 @@ fn every_field_and_word_of_a_result_is_explained() {
     assert!(missing.is_empty(), "docs/benchmarks.md does not explain {missing:?}");
 }
 
+/// A number that readers of files and frames go by is the code's.
+#[test]
+fn the_changelog_has_the_numbers_of_the_code() {
+    let text = document("CHANGELOG.md");
+    let (oldest, newest) = isfc::hello::VERSIONS;
+    for expected in [
+        format!("report schema {},", lgr_engine::report::SCHEMA_VERSION),
+        format!("result schema {},", lgr::results::SCHEMA_VERSION),
+        format!("trace format {}\n", lgr_engine::trace::FORMAT_VERSION),
+        format!("link protocol versions {oldest} to {newest},"),
+        format!("cluster protocol levels {} to {}\n", ssi::member::LEVEL_OLDEST, ssi::member::LEVEL),
+    ] {
+        assert!(text.contains(&expected), "CHANGELOG.md does not say '{}'", expected.trim_end());
+    }
+}
+
 #[test]
 fn every_fault_in_the_documents_is_one() {
     let text = document("docs/faults.md") + &document("README.md");

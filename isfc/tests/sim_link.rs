@@ -2,7 +2,7 @@
 //! doubled, held back and overtaken, devices die and come back. Messages of every socket arrive once and in order,
 //! transfers arrive, and both ends come to rest.
 //!
-//! `LGR_LINK_SIM_SEED=n` replays one seed; `LGR_LINK_SIM_SEEDS=n` runs so many (100,000 in a release build), from
+//! `LGR_LINK_SIM_SEED=n` replays one seed; `LGR_LINK_SIM_SEEDS=n` runs so many (20,000 in a release build), from
 //! `LGR_LINK_SIM_FIRST=n` on.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
@@ -223,7 +223,7 @@ fn nothing_is_lost_or_doubled_for_any_seed() {
     if let Some(seed) = number("LGR_LINK_SIM_SEED") {
         return run(seed);
     }
-    let seeds = number("LGR_LINK_SIM_SEEDS").unwrap_or(if cfg!(debug_assertions) { 2_000 } else { 100_000 });
+    let seeds = number("LGR_LINK_SIM_SEEDS").unwrap_or(if cfg!(debug_assertions) { 2_000 } else { 20_000 });
     let first = number("LGR_LINK_SIM_FIRST").unwrap_or(0);
     for seed in first..first + seeds {
         if let Err(cause) = std::panic::catch_unwind(|| run(seed)) {

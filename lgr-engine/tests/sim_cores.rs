@@ -1,5 +1,7 @@
 //! Source and destination cores against each other, with a seed: whatever dies or is cut at whatever
 //! step, the owner record, the guests that run and the reports agree.
+//!
+//! `LGR_SIM_SEED=n` replays one seed; `LGR_SIM_SEEDS=n` runs so many from `LGR_SIM_FIRST`.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
@@ -333,8 +335,10 @@ impl World {
 
 #[test]
 fn whatever_happens_exactly_one_side_runs_the_guest() {
-    let seeds = std::env::var("LGR_SIM_SEED").ok().and_then(|seed| seed.parse().ok());
-    let range = seeds.map_or(0..30_000, |seed: u64| seed..seed + 1);
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let (one, first) = (number("LGR_SIM_SEED"), number("LGR_SIM_FIRST").unwrap_or(0));
+    let seeds = number("LGR_SIM_SEEDS").unwrap_or(30_000);
+    let range = one.map_or(first..first + seeds, |seed| seed..seed + 1);
     let mut ends = std::collections::BTreeMap::new();
     for seed in range {
         let result = std::panic::catch_unwind(|| {
@@ -358,7 +362,8 @@ fn whatever_happens_exactly_one_side_runs_the_guest() {
     for (end, count) in &ends {
         println!("{count:6} {end}");
     }
-    if seeds.is_none() {
+    if one.is_none() {
+        println!("{seeds} seeds from {first}");
         // The seeds must reach the interesting ends, or this test shows nothing.
         for end in [
             "None -> Some(0)",

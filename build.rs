@@ -28,7 +28,8 @@ fn revision() -> Option<String> {
     let is_ours = git(&["rev-parse", "--show-prefix"]).is_some_and(|prefix| prefix.is_empty());
     let Some(head) = git(&["rev-parse", "--short=12", "HEAD"]).filter(|_| is_ours) else {
         let told = std::env::var("LGR_GIT_REVISION").ok();
-        return told.filter(|text| text.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '-'));
+        return told
+            .filter(|text| text.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '-'));
     };
     for place in ["HEAD", "logs/HEAD"] {
         if let Some(path) = git(&["rev-parse", "--git-path", place]) {

@@ -161,7 +161,8 @@ fn check(cluster: &Cluster) -> Option<String> {
 #[test]
 fn nothing_that_can_happen_breaks_an_invariant_and_a_planted_bug_does() {
     let mut clusters = scenarios();
-    let is_long = PLANTED || std::env::var_os("LGR_LONG").is_some() || std::env::var_os("LGR_MODEL_LARGE").is_some();
+    let is_long =
+        PLANTED || std::env::var_os("LGR_LONG").is_some() || std::env::var_os("LGR_MODEL_LARGE").is_some();
     if !is_long {
         // Enough to see that the model works, and what a change of the cores breaks at once.
         clusters.iter_mut().for_each(|cluster| cluster.make_small());

@@ -84,7 +84,7 @@ impl Simulation {
         let truth = self.holders();
         self.nodes.iter().all(|node| {
             let Some(member) = &node.member else { return false };
-            let Some(logon) = super::logon(member) else { return false };
+            let Some(logon) = super::process::logon(member) else { return false };
             let mut known: BTreeMap<UserId, Slot> = logon.elsewhere().collect();
             known.extend(logon.here().map(|(user, _)| (user, member.view().me)));
             known == truth
@@ -115,7 +115,7 @@ impl Simulation {
         for (slot, node) in Slot::all().zip(&self.nodes) {
             let view = node.member.as_ref().map(|member| {
                 let view = member.view();
-                let knows = super::logon(member).map(|logon| logon.elsewhere().collect::<Vec<_>>());
+                let knows = super::process::logon(member).map(|logon| logon.elsewhere().collect::<Vec<_>>());
                 (view.mode, view.states, knows.unwrap_or_default())
             });
             let (waits, runs) = (node.requests.len(), &node.guests);

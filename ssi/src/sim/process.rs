@@ -1,0 +1,173 @@
+//! Processes that are members: how they start, sleep and end, and what their cores want done.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Event, Simulation, Violation};
+use crate::config::Comparison;
+use crate::member::{Effect, Input, LEVEL, LEVEL_OLDEST, Member, Timing};
+use crate::name::{Slot, SystemName, UserId};
+use crate::service::{Configuration, Logon, Service};
+
+/// What an operator has written into a member's configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    Right,
+    /// It does not fit that of a member with the right one.
+    Wrong,
+}
+
+impl Written {
+    fn service(self, slot: Slot) -> Configuration {
+        let volume = if self == Self::Right { "M01S01" } else { "M02S01" };
+        let same = [("CP_OWNED slot 10".to_owned(), volume.to_owned())].into();
+        Configuration::new(system(slot), Comparison { same, ..Comparison::default() })
+    }
+}
+
+/// A process that is, or was, a member.
+pub(super) struct Node {
+    pub(super) member: Option<Member>,
+    pub(super) boot: u64,
+    /// Its configuration.
+    pub(super) written: Written,
+    pub(super) paused: bool,
+    /// What came while it slept.
+    pub(super) backlog: Vec<Input>,
+    /// Users whose guests run here.
+    pub(super) guests: BTreeSet<UserId>,
+    /// Its clock is ahead of true time, and has jumped last.
+    pub(super) ahead_ms: u64,
+    pub(super) jumped_at_ms: u64,
+    /// It cannot reach the record until then.
+    pub(super) cut_off_until_ms: u64,
+    /// Requests that wait for their answers.
+    pub(super) requests: BTreeMap<u64, UserId>,
+}
+
+impl Node {
+    /// It has never run.
+    pub(super) fn new() -> Self {
+        Self {
+            member: None,
+            boot: 0,
+            written: Written::Right,
+            paused: false,
+            backlog: Vec::new(),
+            guests: BTreeSet::new(),
+            ahead_ms: 0,
+            jumped_at_ms: 0,
+            cut_off_until_ms: 0,
+            requests: BTreeMap::new(),
+        }
+    }
+}
+
+pub(super) fn system(slot: Slot) -> SystemName {
+    SystemName::new(["MEMBERA", "MEMBERB", "MEMBERC", "MEMBERD"][slot.index()]).expect("these are names")
+}
+
+/// The logon service of a member.
+pub(super) fn logon(member: &Member) -> Option<&Logon> {
+    let service: &dyn std::any::Any = member.services().first()?.as_any();
+    service.downcast_ref()
+}
+
+impl Simulation {
+    pub(super) fn boot(&mut self, slot: Slot) -> Result<(), Violation> {
+        if self.lives(slot) {
+            return Ok(());
+        }
+        self.note(|| format!("{slot}: boots"));
+        let slip = self.now_ms < self.trouble_until_ms && self.dice.once_in(12);
+        let written = if slip { Written::Wrong } else { Written::Right };
+        let old = self.dice.once_in(8);
+        let services: Vec<Box<dyn Service>> = vec![Box::new(Logon::new()), Box::new(written.service(slot))];
+        let node = &mut self.nodes[slot.index()];
+        node.written = written;
+        node.boot += 1;
+        node.paused = false;
+        let level = if old { LEVEL_OLDEST } else { LEVEL };
+        node.member = Some(Member::new(slot, system(slot), Timing::default(), services).speaking(level));
+        self.input(slot, Input::Start)
+    }
+
+    /// The process is gone, and its guests with it.
+    pub(super) fn die(&mut self, slot: Slot) {
+        let node = self.node(slot);
+        node.member = None;
+        node.boot += 1;
+        node.paused = false;
+        node.backlog.clear();
+        node.guests.clear();
+        node.requests.clear();
+        self.note(|| format!("{slot}: is dead"));
+    }
+
+    pub(super) fn resume(&mut self, slot: Slot) -> Result<(), Violation> {
+        let node = self.node(slot);
+        if !std::mem::take(&mut node.paused) {
+            return Ok(());
+        }
+        let backlog = std::mem::take(&mut node.backlog);
+        self.note(|| format!("{slot}: wakes up"));
+        for input in backlog.into_iter().chain([Input::Tick]) {
+            if self.lives(slot) {
+                self.input(slot, input)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn input(&mut self, slot: Slot, input: Input) -> Result<(), Violation> {
+        let now_ms = self.now_ms;
+        if !matches!(input, Input::Tick) {
+            self.note(|| format!("{slot}: <- {input:?}"));
+        }
+        let node = &mut self.nodes[slot.index()];
+        let Some(member) = &mut node.member else { return Ok(()) };
+        if node.paused {
+            node.backlog.push(input);
+            return Ok(());
+        }
+        let effects = member.handle(now_ms + node.ahead_ms, input);
+        let timeout = member.timeout_ms().map(|at| at.saturating_sub(node.ahead_ms));
+        let boot = node.boot;
+        if let Some(at) = timeout {
+            // One timer too many does no harm: a tick before its time changes nothing.
+            let key = (at.max(now_ms + 1), 0);
+            let timers = self.events.range(..=(key.0, u64::MAX));
+            let set = timers.rev().take(64).any(
+                |(_, event)| matches!(event, Event::Tick(other, life) if (*other, *life) == (slot, boot)),
+            );
+            if !set {
+                self.after(at.max(now_ms + 1) - now_ms, Event::Tick(slot, boot));
+            }
+        }
+        for effect in effects {
+            self.effect(slot, boot, effect)?;
+        }
+        Ok(())
+    }
+
+    fn effect(&mut self, slot: Slot, boot: u64, effect: Effect) -> Result<(), Violation> {
+        self.note(|| format!("{slot}: -> {effect:?}"));
+        match effect {
+            Effect::Record(change) => {
+                let delay = 1 + self.dice.roll(if self.dice.clone().once_in(40) { 2_000 } else { 20 });
+                let written = self.node(slot).written;
+                self.after(delay, Event::Carry(slot, boot, change, written));
+            }
+            Effect::Send(to, message) => self.network.send(slot, to, message, self.now_ms, &mut self.dice),
+            Effect::Answer(number, body) => self.answered(slot, number, &body)?,
+            Effect::Stop(why) => {
+                if why != crate::member::Stopped::Left {
+                    self.tally.fenced += 1;
+                }
+                self.die(slot);
+            }
+            Effect::Reply(_, Ok(())) => self.tally.orders += 1,
+            Effect::Console(_) | Effect::Changed(_) | Effect::Reply(..) => {}
+        }
+        Ok(())
+    }
+}

@@ -57,6 +57,15 @@ fn line_of(event: &Event) -> Option<String> {
             let bytes = size(pages * guest_mem::PAGE_SIZE as u64);
             format!("pass {number} ({}): {bytes} in {}", kind.name(), time(*ms))
         }
+        Event::Predicted { number, left_bytes, quiesce_ms, limit_ms } => {
+            let too_long = limit_ms.is_some_and(|limit_ms| *quiesce_ms > limit_ms);
+            // After the first pass always; later only while it is bad news.
+            if *number > 1 && !too_long {
+                return None;
+            }
+            let limit = limit_ms.map(|ms| format!(", limit {}", time(ms))).unwrap_or_default();
+            format!("pass {number} left {}; predicted stop {}{limit}", size(*left_bytes), time(*quiesce_ms))
+        }
         Event::Quiesced => "guest stopped".to_owned(),
         Event::Running { side } => format!("guest runs on the {}", side.name()),
         Event::Note { text } => format!("note: {text}"),
@@ -134,5 +143,22 @@ impl Observer for Bar {
         if matches!(event, Event::Finished { .. }) {
             self.0.finish_and_clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_that_would_be_too_long_is_foretold_after_each_pass_and_one_that_would_not_after_the_first() {
+        let told = |number, quiesce_ms, limit_ms| {
+            line_of(&Event::Predicted { number, left_bytes: 45 << 20, quiesce_ms, limit_ms })
+        };
+        let line = "pass 1 left 45.0 MiB; predicted stop 12.3 s, limit 10.0 s";
+        assert_eq!(told(1, 12_300.0, Some(10_000.0)).as_deref(), Some(line));
+        assert_eq!(told(1, 2.5, None).as_deref(), Some("pass 1 left 45.0 MiB; predicted stop 2.50 ms"));
+        assert!(told(2, 12_300.0, Some(10_000.0)).is_some());
+        assert_eq!((told(2, 9_000.0, Some(10_000.0)), told(2, 12_300.0, None)), (None, None));
     }
 }

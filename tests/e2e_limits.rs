@@ -6,6 +6,7 @@
 mod common;
 
 use common::{BRIEF, SMALL, Trial, assert_moved_whole, assert_stayed_whole};
+use lgr_engine::event::Event;
 use lgr_engine::policy::Reason;
 use lgr_engine::report::{Report, RunsOn};
 
@@ -43,6 +44,26 @@ fn a_rest_that_cannot_be_sent_within_maxquiesce_is_not_even_tried() {
     assert_stayed_whole(&ended, &report, 5);
     assert_eq!(report.quiesce_ms, None, "{ended}");
     assert!(matches!(report.finish.policy_reason, Some(Reason::CannotMeetMaxQuiesce { .. })), "{ended}");
+    let predicted = report.passes.iter().map(|pass| pass.predicted_quiesce_ms);
+    assert!(predicted.into_iter().all(|ms| ms.is_some_and(|ms| ms > 50.0)), "{ended}");
+}
+
+/// The passes that are left could not change it, so they are not made.
+#[test]
+fn a_move_that_is_out_of_reach_is_given_up_before_its_passes_are_used_up_and_foretold_after_the_first() {
+    let trial = Trial::new();
+    let words = "--workload uniform --dirty-rate 1G --rate-limit 5M --compress never --max-quiesce 0.05";
+    let (ended, report) = trial.relocate(&format!("{SMALL} {words}"));
+    assert_stayed_whole(&ended, &report, 5);
+    assert!(matches!(report.finish.policy_reason, Some(Reason::OutOfReach { .. })), "{ended}");
+    assert!(report.passes.len() <= 4, "{ended}");
+    let foretold = ended.events().into_iter().find_map(|event| match event {
+        Event::Predicted { number: 1, quiesce_ms, limit_ms: Some(limit_ms), .. } => {
+            Some((quiesce_ms, limit_ms))
+        }
+        _ => None,
+    });
+    assert!(foretold.is_some_and(|(quiesce_ms, limit_ms)| quiesce_ms > 50.0 && limit_ms == 50.0), "{ended}");
 }
 
 /// The policy could not foresee it: a queue is held back while the guest is stopped.

@@ -60,7 +60,7 @@ pub use storage::{
 };
 pub use tracker::{
     DirtyTracker, HarvestStats, PickedTracker, ScanMode, SoftwareBitmap, SoftwareTracker, TrackedWriter,
-    TrackerChoice, TrackerError, TrackerKind, UffdTracker, pick_tracker, probe,
+    TrackerChoice, TrackerError, TrackerKind, UffdTracker, check_inside, pick_tracker, probe,
 };
 pub use workload::{
     BATCH_BYTES_MAX, BATCH_PAGES_MAX, ContentMix, DIRTY_RATE_MAX_BYTES_PER_S, FaultKind, Gap, Manifest,

@@ -67,6 +67,17 @@ pub enum Event {
         /// How long it took, in ms.
         ms: f64,
     },
+    /// What a pass over the running guest says of the stop.
+    Predicted {
+        /// The pass, from 1.
+        number: u32,
+        /// Guest memory that it left to be sent, in bytes.
+        left_bytes: u64,
+        /// How long the guest would be stopped now, as the stop rule reckons, in ms.
+        quiesce_ms: f64,
+        /// MAXQUIESCE, in ms; `null` for no limit.
+        limit_ms: Option<f64>,
+    },
     /// The guest has been stopped.
     Quiesced,
     /// The guest runs.

@@ -51,7 +51,7 @@ pub struct Limits {
     pub max_total: Option<Duration>,
     /// Limit on the time the guest is stopped (MAXQUIESCE); `None` is NOLIMIT.
     pub max_quiesce: Option<Duration>,
-    /// Passes over the running guest, at least 1; zero is read as 1.
+    /// Most passes over the running guest, whatever the rule says; zero is read as 1.
     pub max_passes: u32,
     /// One early pass, then straight to quiesce (IMMEDIATE).
     pub immediate: bool,
@@ -142,6 +142,11 @@ impl PassHistory {
         ((self.transfer_ms() + to_ms(self.stop_cost)) * safety_factor).min(PREDICTION_MS_MAX)
     }
 
+    /// Whether no further pass over the running guest is allowed.
+    pub fn is_last_pass(&self) -> bool {
+        self.passes.len() >= self.limits.max_passes.max(1) as usize
+    }
+
     /// MAXQUIESCE in milliseconds, or `None` for NOLIMIT.
     pub fn max_quiesce_ms(&self) -> Option<f64> {
         self.limits.max_quiesce.map(to_ms)
@@ -179,8 +184,19 @@ pub trait PassPolicy: Send {
     /// Short name for reports, for example `default`.
     fn name(&self) -> &'static str;
 
+    /// The name with the numbers that make it this rule, as on the command line: `threshold:300`.
+    fn rule(&self) -> String {
+        self.name().to_owned()
+    }
+
+    /// How long the guest would be stopped if it were stopped now, in milliseconds, as this rule reckons.
+    fn predicted_quiesce_ms(&self, history: &PassHistory) -> f64 {
+        history.predicted_quiesce_ms(1.0)
+    }
+
     /// Decides what follows the passes in `history`. Called after each pass, and must be a pure
-    /// function. A rule that wants to keep the operator's limits ends with
+    /// function. A rule that asks for another pass after [`Limits::max_passes`] does not get it: the guest is stopped
+    /// if that keeps the operator's limits, and else the move is given up. A rule that wants to keep the operator's limits ends with
     /// [`PassHistory::quiesce_or_give_up`].
     fn judge(&self, history: &PassHistory) -> Verdict;
 }

@@ -87,7 +87,7 @@ impl Model {
 /// The report is one of the source alone. Its fields mean what they do in a real one; `engine` is `modelled`, `medium` is
 /// `trace`, each side's costs and queues are unknown, and pages are sent as they are, so that `wire_bytes` is `bytes`.
 pub fn replay(trace: &Trace, model: &Model, limits: Limits, policy: Box<dyn PassPolicy>) -> Report {
-    let policy_name = policy.name().to_owned();
+    let policy_name = policy.rule();
     let core = Source::new(Message::Offer(offer_of(trace)), limits, policy, PAGE_SIZE as u64);
     let mut world = World {
         guest: TracedGuest::new(trace),
@@ -218,6 +218,7 @@ impl World<'_> {
             Effect::Withdraw => self.promise(Duration::ZERO, Input::Withdrawn),
             // No pass is ever damaged here, and after these the core asks for nothing more.
             Effect::Send(_)
+            | Effect::Predicted(_)
             | Effect::RepeatPass { .. }
             | Effect::Resume
             | Effect::Release
@@ -258,6 +259,7 @@ impl World<'_> {
             wire_bytes: bytes,
             ms: done.duration.as_secs_f64() * 1e3,
             dirty_pages_after: done.dirty_pages_after,
+            predicted_quiesce_ms: done.predicted_quiesce_ms,
             dirty_rate_bytes_per_s: done.dirty_rate_bytes_per_s(),
             repeated: done.repeated,
             began_ms: began.zip(first).map(|(began, first)| (began - first).as_secs_f64() * 1e3),

@@ -42,7 +42,9 @@ pub use parts::{
 
 /// Version of the report's schema. Raised by one whenever a field changes its meaning or goes away;
 /// a new field alone does not raise it.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
+/// Oldest version that is read, too.
+const SCHEMA_VERSION_OLDEST: u32 = 2;
 
 /// One relocation, from request to finish.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -112,7 +114,7 @@ pub struct Report {
     #[serde(default)]
     pub memory_peak_bytes: PerSide<u64>,
 
-    /// The stop rule in force, for example `default`.
+    /// The stop rule in force, with its numbers, for example `default` or `threshold:300`.
     pub policy: String,
     /// Every pass, repeated and final ones too, in order of time.
     #[serde(default)]
@@ -154,7 +156,9 @@ pub enum ReportError {
     #[error("not a relocation report: {0}")]
     Json(#[from] serde_json::Error),
     /// It has a schema this program does not know. Use the program that wrote it.
-    #[error("the report has schema version {found}, this program knows version {SCHEMA_VERSION}")]
+    #[error(
+        "the report has schema version {found}, this program knows versions {SCHEMA_VERSION_OLDEST} to {SCHEMA_VERSION}"
+    )]
     UnknownVersion {
         /// The version in the report.
         found: u64,
@@ -169,7 +173,7 @@ struct Versioned {
 
 impl Versioned {
     fn check(&self) -> Result<(), ReportError> {
-        if self.schema_version == u64::from(SCHEMA_VERSION) {
+        if (u64::from(SCHEMA_VERSION_OLDEST)..=u64::from(SCHEMA_VERSION)).contains(&self.schema_version) {
             return Ok(());
         }
         Err(ReportError::UnknownVersion { found: self.schema_version })
@@ -280,7 +284,12 @@ impl Report {
     pub fn from_json(text: &str) -> Result<Self, ReportError> {
         // The version is looked at first: a later schema may lack fields this one needs.
         serde_json::from_str::<Versioned>(text)?.check()?;
-        Ok(serde_json::from_str(text)?)
+        Ok(serde_json::from_str::<Self>(text)?.brought_up_to_date())
+    }
+
+    /// What a report of an older version says, in the words of this one.
+    fn brought_up_to_date(self) -> Self {
+        Self { schema_version: SCHEMA_VERSION, ..self }
     }
 
     /// Reads an array of reports, as several runs leave it.
@@ -291,7 +300,8 @@ impl Report {
         for versioned in serde_json::from_str::<Vec<Versioned>>(text)? {
             versioned.check()?;
         }
-        Ok(serde_json::from_str(text)?)
+        let reports: Vec<Self> = serde_json::from_str(text)?;
+        Ok(reports.into_iter().map(Self::brought_up_to_date).collect())
     }
 
     /// The JSON schema of a report (draft 2020-12).

@@ -104,6 +104,8 @@ pub enum Effect {
     /// Collect the pages written since the last collection; answer [`Input::Harvested`]. After [`Effect::SendState`] it is
     /// the last, and the pass that is under way goes on.
     Harvest,
+    /// Nothing to do, something to tell: what the passes so far say of the stop.
+    Predicted(Prediction),
     /// Stop the guest; answer [`Input::Stopped`].
     Quiesce,
     /// Save the stopped guest's state and send it; answer [`Input::StateSent`]. What it writes to memory is found after.
@@ -116,6 +118,19 @@ pub enum Effect {
     Release,
     /// It is over.
     Finish(Box<Outcome>),
+}
+
+/// How long the guest would be stopped after a pass.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Prediction {
+    /// The pass, from 1.
+    pub pass: u32,
+    /// Guest memory that waits to be sent, in bytes.
+    pub left_bytes: u64,
+    /// As the stop rule reckons, in ms.
+    pub quiesce_ms: f64,
+    /// MAXQUIESCE in ms; `None` for NOLIMIT.
+    pub limit_ms: Option<f64>,
 }
 
 /// How it ended.
@@ -152,6 +167,8 @@ pub struct PassDone {
     pub window: Duration,
     /// Pages found changed after it.
     pub dirty_pages_after: u64,
+    /// How long the guest would have been stopped then, as the stop rule reckoned; `None` if it was stopped already.
+    pub predicted_quiesce_ms: Option<f64>,
     /// It had to be sent again.
     pub repeated: bool,
 }
@@ -455,7 +472,18 @@ impl Source {
         self.learn_stop_cost();
         self.history.elapsed = self.now - self.started;
         self.history.pending_bytes = pages * self.page_size_bytes;
-        match self.policy.judge(&self.history) {
+        let quiesce_ms = self.policy.predicted_quiesce_ms(&self.history);
+        let prediction = Prediction {
+            pass: self.pass.number,
+            left_bytes: self.history.pending_bytes,
+            quiesce_ms,
+            limit_ms: self.history.max_quiesce_ms(),
+        };
+        self.effects.push(Effect::Predicted(prediction));
+        if let Some(done) = self.done.last_mut() {
+            done.predicted_quiesce_ms = Some(quiesce_ms);
+        }
+        match self.verdict(quiesce_ms) {
             Verdict::AnotherPass => self.begin_pass(self.pass.number + 1, PassKind::Intermediate),
             Verdict::Quiesce(reason) => {
                 self.reason = Some(reason);
@@ -465,6 +493,17 @@ impl Source {
                 self.effects.push(Effect::Quiesce);
             }
             Verdict::GiveUp(reason) => self.stop_moving(Finish::given_up(reason)),
+        }
+    }
+
+    /// The stop rule's, within the pass limit, which holds whatever the rule says.
+    fn verdict(&self, predicted_ms: f64) -> Verdict {
+        match self.policy.judge(&self.history) {
+            Verdict::AnotherPass if self.history.is_last_pass() => {
+                let passes = self.history.passes.len() as u32;
+                self.history.quiesce_or_give_up(predicted_ms, Reason::PassLimit { passes, predicted_ms })
+            }
+            verdict => verdict,
         }
     }
 
@@ -505,6 +544,7 @@ impl Source {
             duration,
             window,
             dirty_pages_after,
+            predicted_quiesce_ms: None,
             repeated: repeats > 0,
         });
         let per_s = |pages: u64, time: Duration| {

@@ -218,6 +218,7 @@ impl World {
                 self.send_pass(epoch);
             }
             Effect::RepeatPass { epoch } => self.send_pass(epoch),
+            Effect::Predicted(_) => {}
             Effect::Harvest => {
                 if self.running[0] {
                     self.written += 1 + self.dice.roll(3000);

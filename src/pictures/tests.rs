@@ -19,6 +19,7 @@ fn pass(number: u32, kind: PassKind, pages: u64, ms: f64, began_ms: f64) -> Pass
         wire_bytes: pages * 3300,
         ms,
         dirty_pages_after: 0,
+        predicted_quiesce_ms: None,
         dirty_rate_bytes_per_s: None,
         repeated: false,
         began_ms: Some(began_ms),

@@ -26,7 +26,7 @@ pub use uffd::UffdTracker;
 pub use writer::TrackedWriter;
 
 use crate::page::PageCount;
-use crate::runs::Runs;
+use crate::runs::{Run, Runs};
 use crate::storage::StorageError;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -97,6 +97,19 @@ pub trait DirtyTracker: Send {
     fn stop(&mut self);
 }
 
+/// Refuses what a tracker has found if some of it is outside of the `storage_pages` pages that can be written.
+///
+/// # Errors
+/// [`TrackerError::OutsideStorage`].
+pub fn check_inside(found: &Runs, storage_pages: PageCount) -> Result<(), TrackerError> {
+    // Each run, not the last alone: numbers that wrap would be out of order unseen.
+    let end_of =
+        |run: &Run| run.start.0.checked_add(run.pages.get()).filter(|&end| end <= storage_pages.get());
+    let Some(outside) = found.iter().find(|run| end_of(run).is_none()) else { return Ok(()) };
+    let page = outside.start.0.max(storage_pages.get());
+    Err(TrackerError::OutsideStorage { page, storage_pages: storage_pages.get() })
+}
+
 /// Failures of dirty tracking.
 #[derive(Debug, thiserror::Error)]
 pub enum TrackerError {
@@ -132,6 +145,16 @@ pub enum TrackerError {
         offset_bytes: u64,
         /// What the kernel said.
         source: io::Error,
+    },
+    /// A tracker of somebody's own, or one for another storage, has named pages that there are none of.
+    #[error(
+        "the dirty tracker names page {page}, and guest storage has {storage_pages} pages: is it a tracker of this storage?"
+    )]
+    OutsideStorage {
+        /// The first of them.
+        page: u64,
+        /// Pages of the storage.
+        storage_pages: u64,
     },
     /// A harvest was asked for before the start or after the stop.
     #[error("the dirty tracker was not started: call start first")]

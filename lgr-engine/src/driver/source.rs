@@ -22,7 +22,7 @@ use crate::message::{Message, Offer, stretches_of};
 use crate::owner::{CasOutcome, MemberName, OwnerRecord, OwnerVolume};
 use crate::policy::{DefaultPolicy, Limits, PassPolicy};
 use crate::report::{FinishCode, PassKind, Report, RunsOn, Side};
-use crate::source::{Effect, Input, Outcome, PassSent, Source};
+use crate::source::{Effect, Input, Outcome, PassSent, Prediction, Source};
 
 mod report;
 
@@ -84,7 +84,7 @@ pub fn relocate(
     cancel: &Cancel,
 ) -> Report {
     let rate_limit = options.rate_limit.bytes_per_s().map(u64::from);
-    let policy = options.policy.name().to_owned();
+    let policy = options.policy.rule();
     let mut run = Run::new(guest, link, volume, record, options, observer);
     let outcome = run.until_finished(cancel);
     run.faults.missed().for_each(|text| run.note(text));
@@ -358,6 +358,10 @@ impl<'a> Run<'a> {
                 None
             }
             Effect::Harvest => self.harvest(),
+            Effect::Predicted(Prediction { pass: number, left_bytes, quiesce_ms, limit_ms }) => {
+                self.observer.event(Event::Predicted { number, left_bytes, quiesce_ms, limit_ms });
+                None
+            }
             Effect::Quiesce => {
                 let _stage = stage!("stop");
                 let stopped = self.guest.quiesce();
@@ -432,11 +436,10 @@ impl<'a> Run<'a> {
             self.guest.enter_phase(Phase::During);
             // What was written while the destination made ready goes with the first pass and not once more with the
             // second; what was touched for the first time since then was written, too.
-            let mut written = Runs::new();
-            if let Err(error) = self.guest.tracker().harvest(&mut written) {
-                return Some(Input::Failed(format!("changed pages cannot be collected: {error}")));
+            match self.collect() {
+                Ok(written) => self.pending = self.pending.union(&written),
+                Err(why) => return Some(Input::Failed(why)),
             }
-            self.pending = self.pending.union(&written);
             self.touched_bytes = self.pending.bytes();
         }
         let runs = std::mem::take(&mut self.pending);
@@ -477,16 +480,28 @@ impl<'a> Run<'a> {
             self.finish_pass();
         }
         let _stage = stage!("harvest");
-        let mut found = Runs::new();
-        let harvested = match self.stopped {
-            true => self.guest.tracker().harvest_last(&mut found),
-            false => self.guest.tracker().harvest(&mut found),
+        let found = match self.collect() {
+            Ok(found) => found,
+            Err(why) => return Some(Input::Failed(why)),
         };
-        if let Err(error) = harvested {
-            return Some(Input::Failed(format!("changed pages cannot be collected: {error}")));
-        }
         self.pending = if self.pending.is_empty() { found } else { self.pending.union(&found) };
         Some(Input::Harvested { pages: self.pending.pages().get() })
+    }
+
+    /// The pages written since the last time. The only place where a tracker's word comes in, and it may be anybody's: a
+    /// page outside of storage would be read from there by a device.
+    fn collect(&mut self) -> Result<Runs, String> {
+        let storage_pages = self.guest.storage().pages();
+        let tracker = self.guest.tracker();
+        let mut found = Runs::new();
+        let harvested = match self.stopped {
+            true => tracker.harvest_last(&mut found),
+            false => tracker.harvest(&mut found),
+        };
+        harvested
+            .and_then(|_| guest_mem::check_inside(&found, storage_pages))
+            .map_err(|error| format!("changed pages cannot be collected: {error}"))?;
+        Ok(found)
     }
 
     fn withdraw(&self) -> Input {

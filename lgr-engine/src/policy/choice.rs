@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{DefaultPolicy, FixedPasses, PassPolicy, Threshold, to_ms};
+use super::{DefaultPolicy, FixedPasses, PassPolicy, Threshold};
 
 /// Passes of `fixed-passes` without a number.
 const FIXED_PASSES_DEFAULT: u32 = 3;
@@ -93,10 +93,9 @@ fn time_of(text: &str) -> Option<Duration> {
 impl fmt::Display for PolicyChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Default(rule) if *rule == DefaultPolicy::default() => f.write_str("default"),
-            Self::Default(rule) => write!(f, "default:{}", to_ms(rule.target_blackout)),
-            Self::FixedPasses(FixedPasses(passes)) => write!(f, "fixed-passes:{passes}"),
-            Self::Threshold(Threshold { limit }) => write!(f, "threshold:{}", to_ms(*limit)),
+            Self::Default(rule) => f.write_str(&rule.rule()),
+            Self::FixedPasses(rule) => f.write_str(&rule.rule()),
+            Self::Threshold(rule) => f.write_str(&rule.rule()),
         }
     }
 }
@@ -117,7 +116,7 @@ mod tests {
         ] {
             let choice: PolicyChoice = text.parse().unwrap();
             assert_eq!(choice.build().name(), name);
-            assert_eq!(choice.to_string(), printed);
+            assert_eq!((choice.to_string(), choice.build().rule()), (printed.to_owned(), printed.to_owned()));
             assert_eq!(printed.parse::<PolicyChoice>(), Ok(choice));
         }
     }

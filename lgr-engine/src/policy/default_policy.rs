@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{PassHistory, PassPolicy, Reason, Verdict, to_ms};
+use super::{PassHistory, PassPolicy, PassSummary, Reason, Verdict, to_ms};
 
 /// How many passes back the rule looks for the best moment once the passes no longer shrink. Longer than
 /// a burst of a phased workload takes in passes, short enough that a lucky pass is forgotten.
@@ -36,9 +36,17 @@ const NEGLIGIBLE_TRANSFER_SHARE: f64 = 0.25;
 ///    minimum: when what is pending is within 10 % of the least of the last 8 passes, and predicted is
 ///    at most [`quiesce_share`](Self::quiesce_share) × MAXQUIESCE. A guest that works in bursts is so
 ///    stopped between two of them.
-/// 7. Otherwise **another pass**.
+/// 7. **Out of reach**: no pass so far has left so little that a stop would have kept MAXQUIESCE, and if the passes that
+///    are left shrink like the last ones, none of them will either. Give up. *The last ones* are at least
+///    [`watch_passes`](Self::watch_passes) and have taken [`watch_time`](Self::watch_time) together, so that a guest is
+///    not given up in the middle of a burst; a lull that would once have done is waited for until criterion 4.
+/// 8. Otherwise **another pass**.
 ///
-/// It ends: criterion 4 holds at the latest after `max_passes` passes.
+/// It ends: criterion 4 holds at the latest after `max_passes` passes. To go on with a move that is out of reach, give
+/// it a larger MAXQUIESCE, IMMEDIATE, or the rule [`FixedPasses`](super::FixedPasses).
+///
+/// No other engine read for this has criterion 7: QEMU and Cloud Hypervisor go on until somebody outside loses patience
+/// (`timeout_s` is an hour), Xen counts passes. KubeVirt watches QEMU from outside for want of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DefaultPolicy {
@@ -54,6 +62,10 @@ pub struct DefaultPolicy {
     pub shrink_ratio: f64,
     /// Criterion 6: share of MAXQUIESCE that may be used while there are passes left. Default 0.8.
     pub quiesce_share: f64,
+    /// Criterion 7: fewest passes from which the pace of the rest is told. Default 2.
+    pub watch_passes: usize,
+    /// Criterion 7: least time that these have taken together. Default 5 s, several bursts of a phased guest.
+    pub watch_time: Duration,
 }
 
 impl Default for DefaultPolicy {
@@ -64,16 +76,27 @@ impl Default for DefaultPolicy {
             stall_passes: 3,
             shrink_ratio: 0.9,
             quiesce_share: 0.8,
+            watch_passes: 2,
+            watch_time: Duration::from_secs(5),
         }
     }
 }
 
 impl DefaultPolicy {
     /// Criterion 3.
-    fn converged(&self, history: &PassHistory, predicted_ms: f64) -> bool {
-        let stop_cost_ms = to_ms(history.stop_cost);
-        predicted_ms <= to_ms(self.target_blackout)
-            || history.transfer_ms() <= stop_cost_ms * NEGLIGIBLE_TRANSFER_SHARE
+    fn converged(&self, history: &PassHistory, predicted_ms: f64) -> Option<Reason> {
+        let (stop_cost_ms, transfer_ms) = (to_ms(history.stop_cost), history.transfer_ms());
+        let (remaining_bytes, target_ms) = (history.pending_bytes, to_ms(self.target_blackout));
+        if predicted_ms <= target_ms {
+            return Some(Reason::Converged { remaining_bytes, predicted_ms, target_ms });
+        }
+        let negligible = transfer_ms <= stop_cost_ms * NEGLIGIBLE_TRANSFER_SHARE;
+        negligible.then_some(Reason::NothingToGain {
+            remaining_bytes,
+            transfer_ms,
+            stop_cost_ms,
+            predicted_ms,
+        })
     }
 
     /// Criterion 5, without the question whether stopping now fits.
@@ -105,14 +128,74 @@ impl DefaultPolicy {
     }
 }
 
+/// Criterion 7.
+impl DefaultPolicy {
+    fn out_of_reach(&self, history: &PassHistory, predicted_ms: f64) -> Option<Reason> {
+        let limit_ms = history.max_quiesce_ms()?;
+        let passes = &history.passes;
+        let last = passes.last()?;
+        let too_long = |left_pages: f64| {
+            let share = left_pages / last.dirty_pages_after.max(1) as f64;
+            (history.transfer_ms() * share + to_ms(history.stop_cost)) * self.safety() > limit_ms
+        };
+        let least_left = |passes: &[PassSummary]| passes.iter().map(|pass| pass.dirty_pages_after).min();
+        let least_ever = least_left(passes)?;
+        if least_ever == 0 || !too_long(least_ever as f64) {
+            return None;
+        }
+        let watched = self.watched(passes)?;
+        let (before, after) = (watched.first()?.pages.max(1), least_left(watched)?);
+        // A rest that grows is held for one that stays: the pace only ever counts for the move.
+        let kept_per_pass = (after as f64 / before as f64).powf(1.0 / watched.len() as f64).min(1.0);
+        let passes_left = history.limits.max_passes.saturating_sub(passes.len() as u32);
+        let least_to_come = after as f64 * kept_per_pass.powf(f64::from(passes_left));
+        too_long(least_to_come).then_some(Reason::OutOfReach {
+            predicted_ms,
+            limit_ms,
+            watched_passes: watched.len() as u32,
+            kept_per_pass,
+        })
+    }
+
+    /// The latest passes that are enough to tell a pace from; `None` while there are too few.
+    fn watched<'a>(&self, passes: &'a [PassSummary]) -> Option<&'a [PassSummary]> {
+        let (mut time, mut count) = (Duration::ZERO, 0);
+        for pass in passes.iter().rev() {
+            time = time.saturating_add(pass.duration);
+            count += 1;
+            if count >= self.watch_passes.max(1) && time >= self.watch_time {
+                return Some(&passes[passes.len() - count..]);
+            }
+        }
+        None
+    }
+
+    fn safety(&self) -> f64 {
+        self.safety_factor.max(1.0)
+    }
+}
+
 impl PassPolicy for DefaultPolicy {
     fn name(&self) -> &'static str {
         "default"
     }
 
+    fn rule(&self) -> String {
+        let target_blackout = Self::default().target_blackout;
+        if self.target_blackout == target_blackout {
+            self.name().to_owned()
+        } else {
+            format!("{}:{}", self.name(), to_ms(self.target_blackout))
+        }
+    }
+
+    fn predicted_quiesce_ms(&self, history: &PassHistory) -> f64 {
+        history.predicted_quiesce_ms(self.safety())
+    }
+
     fn judge(&self, history: &PassHistory) -> Verdict {
         let passes = u32::try_from(history.passes.len()).unwrap_or(u32::MAX);
-        let predicted_ms = history.predicted_quiesce_ms(self.safety_factor.max(1.0));
+        let predicted_ms = self.predicted_quiesce_ms(history);
         let elapsed_ms = to_ms(history.elapsed);
 
         // 1. MAXTOTAL exceeded.
@@ -129,12 +212,7 @@ impl PassPolicy for DefaultPolicy {
         }
         let pass_limit_reached = passes >= history.limits.max_passes;
         // 3. Converged.
-        if self.converged(history, predicted_ms) {
-            let reason = Reason::Converged {
-                remaining_bytes: history.pending_bytes,
-                predicted_ms,
-                target_ms: to_ms(self.target_blackout),
-            };
+        if let Some(reason) = self.converged(history, predicted_ms) {
             let verdict = history.quiesce_or_give_up(predicted_ms, reason);
             // While there are passes left, the stop cost or the rest may still become smaller.
             if pass_limit_reached || matches!(verdict, Verdict::Quiesce(_)) {
@@ -161,7 +239,7 @@ impl PassPolicy for DefaultPolicy {
         {
             return quiesce;
         }
-        // 7. Another pass.
-        Verdict::AnotherPass
+        // 7. Out of reach. 8. Another pass.
+        self.out_of_reach(history, predicted_ms).map_or(Verdict::AnotherPass, Verdict::GiveUp)
     }
 }

@@ -16,12 +16,16 @@ impl PassPolicy for FixedPasses {
         "fixed-passes"
     }
 
+    fn rule(&self) -> String {
+        format!("{}:{}", self.name(), self.0)
+    }
+
     fn judge(&self, history: &PassHistory) -> Verdict {
         let wanted = self.0.min(history.limits.max_passes).max(1) as usize;
         if history.passes.len() < wanted {
             return Verdict::AnotherPass;
         }
-        let predicted_ms = history.predicted_quiesce_ms(1.0);
+        let predicted_ms = self.predicted_quiesce_ms(history);
         let reason = Reason::PassLimit { passes: history.passes.len() as u32, predicted_ms };
         history.quiesce_or_give_up(predicted_ms, reason)
     }

@@ -23,7 +23,7 @@ pub enum Reason {
         /// Predicted time the guest is stopped.
         predicted_ms: f64,
     },
-    /// Criterion 3: so little is left that stopping is short, or that another pass would gain nothing.
+    /// Criterion 3: so little is left that stopping is as short as is aimed at.
     Converged {
         /// Guest memory left to send.
         remaining_bytes: u64,
@@ -31,6 +31,28 @@ pub enum Reason {
         predicted_ms: f64,
         /// The stop time aimed at.
         target_ms: f64,
+    },
+    /// Criterion 3: stopping itself takes so much longer than sending the rest that another pass would gain nothing.
+    NothingToGain {
+        /// Guest memory left to send.
+        remaining_bytes: u64,
+        /// Time to send it.
+        transfer_ms: f64,
+        /// What stopping costs besides.
+        stop_cost_ms: f64,
+        /// Predicted time the guest is stopped.
+        predicted_ms: f64,
+    },
+    /// Of [`super::Threshold`]: sending the rest takes no longer than its limit.
+    BelowThreshold {
+        /// Guest memory left to send.
+        remaining_bytes: u64,
+        /// Time to send it.
+        transfer_ms: f64,
+        /// The threshold.
+        limit_ms: f64,
+        /// Predicted time the guest is stopped, with what stopping costs besides.
+        predicted_ms: f64,
     },
     /// Criterion 4: the last pass that is allowed is done.
     PassLimit {
@@ -66,6 +88,18 @@ pub enum Reason {
         /// MAXQUIESCE.
         limit_ms: f64,
     },
+    /// Criterion 7: MAXQUIESCE cannot be kept now, and at the pace of the last passes those that are left do not change
+    /// that.
+    OutOfReach {
+        /// Predicted time the guest would be stopped.
+        predicted_ms: f64,
+        /// MAXQUIESCE.
+        limit_ms: f64,
+        /// How many passes the pace was told from.
+        watched_passes: u32,
+        /// What each of them left, as a share of what it sent: at most 1.
+        kept_per_pass: f64,
+    },
     /// A reason of another policy.
     Other {
         /// Name of the policy.
@@ -82,11 +116,12 @@ impl Reason {
         match self {
             Self::MaxTotalExceeded { .. } => Some(1),
             Self::Immediate { .. } => Some(2),
-            Self::Converged { .. } => Some(3),
+            Self::Converged { .. } | Self::NothingToGain { .. } => Some(3),
             Self::PassLimit { .. } => Some(4),
             Self::MaxTotalNear { .. } => Some(5),
             Self::NoLongerShrinking { .. } => Some(6),
-            Self::CannotMeetMaxQuiesce { .. } | Self::Other { .. } => None,
+            Self::OutOfReach { .. } => Some(7),
+            Self::BelowThreshold { .. } | Self::CannotMeetMaxQuiesce { .. } | Self::Other { .. } => None,
         }
     }
 }
@@ -105,6 +140,14 @@ impl fmt::Display for Reason {
                 f,
                 "converged: {remaining_bytes} bytes left, predicted quiesce {predicted_ms:.2} ms, target {target_ms:.2} ms"
             ),
+            Self::NothingToGain { remaining_bytes, transfer_ms, stop_cost_ms, predicted_ms } => write!(
+                f,
+                "another pass gains nothing: {remaining_bytes} bytes left take {transfer_ms:.2} ms and stopping {stop_cost_ms:.2} ms, predicted quiesce {predicted_ms:.2} ms"
+            ),
+            Self::BelowThreshold { remaining_bytes, transfer_ms, limit_ms, predicted_ms } => write!(
+                f,
+                "below the threshold: {remaining_bytes} bytes left take {transfer_ms:.2} of {limit_ms:.2} ms, predicted quiesce {predicted_ms:.2} ms"
+            ),
             Self::PassLimit { passes, predicted_ms } => {
                 write!(f, "pass limit: {passes} passes done, predicted quiesce {predicted_ms:.2} ms")
             }
@@ -119,6 +162,11 @@ impl fmt::Display for Reason {
             Self::CannotMeetMaxQuiesce { predicted_ms, limit_ms } => write!(
                 f,
                 "cannot keep MAXQUIESCE: predicted quiesce {predicted_ms:.2} ms, the limit is {limit_ms:.2} ms"
+            ),
+            Self::OutOfReach { predicted_ms, limit_ms, watched_passes, kept_per_pass } => write!(
+                f,
+                "MAXQUIESCE is out of reach: predicted quiesce {predicted_ms:.2} ms, the limit is {limit_ms:.2} ms, and of what each of the last {watched_passes} passes sent, about {:.0} % were left again",
+                kept_per_pass * 100.0
             ),
             Self::Other { policy, text } => write!(f, "{policy}: {text}"),
         }

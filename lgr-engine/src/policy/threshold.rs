@@ -29,15 +29,19 @@ impl PassPolicy for Threshold {
         "threshold"
     }
 
+    fn rule(&self) -> String {
+        format!("{}:{}", self.name(), to_ms(self.limit))
+    }
+
     fn judge(&self, history: &PassHistory) -> Verdict {
         if history.passes.is_empty() {
             return Verdict::AnotherPass;
         }
         let (transfer_ms, limit_ms) = (history.transfer_ms(), to_ms(self.limit));
         if transfer_ms <= limit_ms {
-            let predicted_ms = history.predicted_quiesce_ms(1.0);
+            let predicted_ms = self.predicted_quiesce_ms(history);
             let remaining_bytes = history.pending_bytes;
-            let reason = Reason::Converged { remaining_bytes, predicted_ms, target_ms: limit_ms };
+            let reason = Reason::BelowThreshold { remaining_bytes, transfer_ms, limit_ms, predicted_ms };
             return history.quiesce_or_give_up(predicted_ms, reason);
         }
         if history.passes.len() < history.limits.max_passes.max(1) as usize {

@@ -120,7 +120,10 @@ fn a_guest_faster_than_the_link_stays_where_it_is_with_the_limit_as_the_reason()
     let limits = Limits { max_quiesce: Some(ms(50)), ..Limits::default() };
     let report = replay(&writer(2, 500), &page_per_ms(ms(3)), limits, Box::<DefaultPolicy>::default());
     assert_eq!((report.finish.code, report.runs_on), (FinishCode::MaxQuiesceExceeded, RunsOn::Source));
-    assert_eq!((report.passes.len(), report.quiesce_ms), (30, None));
+    assert!(matches!(report.finish.policy_reason, Some(Reason::OutOfReach { .. })), "{:?}", report.finish);
+    // Passes of a second each; the pass limit would have been reached after 30.
+    assert_eq!((report.passes.len(), report.quiesce_ms), (5, None));
+    assert!(report.passes.iter().all(|pass| pass.predicted_quiesce_ms.is_some_and(|ms| ms > 50.0)));
 }
 
 /// Never decides.
@@ -138,7 +141,16 @@ impl PassPolicy for Undecided {
 
 #[test]
 fn a_rule_that_never_ends_is_ended() {
-    let report = replay(&writer(1, 10), &page_per_ms(Duration::ZERO), Limits::default(), Box::new(Undecided));
+    let model = page_per_ms(Duration::ZERO);
+    let report = replay(&writer(1, 10), &model, Limits::default(), Box::new(Undecided));
+    assert!(matches!(report.finish.policy_reason, Some(Reason::PassLimit { passes: 30, .. })));
+    assert_eq!((report.passes.len(), report.runs_on), (30 + 2, RunsOn::Destination));
+    // And if that would stop it for too long, it is not stopped.
+    let limits = Limits { max_quiesce: Some(ms(5)), ..Limits::default() };
+    let report = replay(&writer(1, 10), &model, limits, Box::new(Undecided));
+    assert_eq!((report.passes.len(), report.finish.code), (30, FinishCode::MaxQuiesceExceeded));
+    let endless = Limits { max_passes: u32::MAX, ..Limits::default() };
+    let report = replay(&writer(1, 10), &model, endless, Box::new(Undecided));
     assert_eq!((report.finish.code, report.runs_on), (FinishCode::Cancelled, RunsOn::Source));
     let limits = Limits { max_total: Some(ms(1234)), ..Limits::default() };
     let report = replay(&writer(1, 10), &page_per_ms(Duration::ZERO), limits, Box::new(Undecided));
@@ -181,7 +193,47 @@ prop_compose! {
     }
 }
 
+/// A guest that writes new pages, round and round over all of them, in stretches of its own rates (pages per 10 ms).
+fn moody(stretches: &[(u64, u64)]) -> Trace {
+    let (mut samples, mut next) = (Vec::new(), 0);
+    for &(rate, samples_of_it) in stretches {
+        for _ in 0..samples_of_it {
+            let written = (next..next + rate).map(|page| Run::new(page % PAGES, 1)).collect();
+            next += rate;
+            samples.push(Sample { at: ms(10 * (samples.len() as u64 + 1)), written });
+        }
+    }
+    let touched = Runs::from_run(Run::new(0, PAGES));
+    Trace::new(Header::new(PageCount(PAGES), ms(10)), touched, samples).unwrap()
+}
+
 proptest! {
+    /// The link carries 10 pages in 10 ms.
+    #[test]
+    fn a_guest_slower_than_the_link_is_never_given_up(
+        stretches in prop::collection::vec((0u64..=7, 1u64..300), 1..20),
+        max_quiesce_ms in 50u64..10_000,
+    ) {
+        let limits = Limits { max_quiesce: Some(ms(max_quiesce_ms)), ..Limits::default() };
+        let report = replay(&moody(&stretches), &page_per_ms(ms(3)), limits, Box::<DefaultPolicy>::default());
+        prop_assert_eq!(report.runs_on, RunsOn::Destination, "{:?}", report.finish);
+    }
+
+    /// Bursts of up to 2 s, at up to 1.4 times the link's rate, with as much quiet after each: 0.7 of it in the long run.
+    #[test]
+    fn a_guest_in_bursts_moves_whenever_all_passes_would_have_moved_it(
+        bursts in prop::collection::vec((5u64..=14, 1u64..200), 1..8),
+        max_quiesce_ms in 50u64..1000,
+    ) {
+        let stretches: Vec<_> = bursts.iter().flat_map(|&(rate, samples)| [(rate, samples), (0, samples)]).collect();
+        let trace = moody(&stretches);
+        let limits = Limits { max_quiesce: Some(ms(max_quiesce_ms)), ..Limits::default() };
+        let run = |policy: DefaultPolicy| replay(&trace, &page_per_ms(ms(3)), limits, Box::new(policy));
+        let patient = run(DefaultPolicy { watch_time: Duration::MAX, ..DefaultPolicy::default() });
+        let report = run(DefaultPolicy::default());
+        prop_assert!(patient.runs_on == RunsOn::Source || report.runs_on == RunsOn::Destination, "{:?}", report.finish);
+    }
+
     #[test]
     fn what_one_pass_leaves_the_next_one_sends_and_the_sum_is_what_was_sent(
         trace in any_trace(),

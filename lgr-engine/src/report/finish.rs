@@ -105,10 +105,12 @@ impl Reason {
     pub fn finish_code(&self) -> FinishCode {
         match self {
             Self::MaxTotalExceeded { .. } | Self::MaxTotalNear { .. } => FinishCode::MaxTotalExceeded,
-            Self::CannotMeetMaxQuiesce { .. } => FinishCode::MaxQuiesceExceeded,
+            Self::CannotMeetMaxQuiesce { .. } | Self::OutOfReach { .. } => FinishCode::MaxQuiesceExceeded,
             // The others are reasons to stop the guest; a policy that gives up for them cancels the move.
             Self::Immediate { .. }
             | Self::Converged { .. }
+            | Self::NothingToGain { .. }
+            | Self::BelowThreshold { .. }
             | Self::PassLimit { .. }
             | Self::NoLongerShrinking { .. }
             | Self::Other { .. } => FinishCode::Cancelled,

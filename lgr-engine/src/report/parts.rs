@@ -262,6 +262,10 @@ pub struct PassReport {
     pub ms: f64,
     /// Pages found changed after it.
     pub dirty_pages_after: u64,
+    /// How long the guest would have been stopped after it, as the stop rule reckoned, in ms; `null` for a pass over the
+    /// stopped guest and in reports of older programs.
+    #[serde(default)]
+    pub predicted_quiesce_ms: Option<f64>,
     /// How fast the guest changed memory, in bytes per second; `null` for a pass too short to tell.
     pub dirty_rate_bytes_per_s: Option<u64>,
     /// The barrier found a difference, so its pages were sent again.

@@ -99,12 +99,14 @@ fn sample(
 ) -> Result<Recorded, RecordError> {
     let mut recorded =
         Recorded { touched, samples: 0, written: PageCount::ZERO, duration: Duration::ZERO, whole: false };
+    let pages = guest.storage().pages();
     let (mut runs, mut due) = (Runs::new(), Duration::ZERO);
     while recorded.duration < options.duration {
         // A harvest that came late does not move the ones after it.
         due = (due + options.every).max(began.elapsed()).min(options.duration);
         std::thread::sleep(due.saturating_sub(began.elapsed()));
         guest.tracker().harvest(&mut runs)?;
+        guest_mem::check_inside(&runs, pages)?;
         let at = began.elapsed();
         if cancel.is_requested() || !writer.has_room(runs.as_slice().len()) {
             return Ok(recorded);

@@ -58,6 +58,7 @@ impl Run<'_> {
             wire_bytes: sent.map_or(0, |sent| sent.pass.wire_bytes()),
             ms: ms(done.duration),
             dirty_pages_after: done.dirty_pages_after,
+            predicted_quiesce_ms: done.predicted_quiesce_ms,
             dirty_rate_bytes_per_s: done.dirty_rate_bytes_per_s(),
             repeated: done.repeated,
             began_ms: sent.zip(first).map(|(sent, first)| ms(sent.began - first)),

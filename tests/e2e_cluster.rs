@@ -197,15 +197,46 @@ fn a_member_that_waits_for_a_link_in_order_to_join_is_shut_down_and_so_is_the_cl
     let cluster = Cluster::create(&trial, "--members MEMBERA,MEMBERB");
     assert_eq!(cluster.lgr("cluster up", "--member MEMBERA").code(), Some(0));
     cluster.said("MEMBERA", "DEACTIVATE ISLINK 4480 4481");
-    let joining = || {
+    let waiting = || {
         cluster.start("MEMBERB");
-        cluster.wait_for(&["MEMBERA"], "In-Flux Joined Joining Available Available");
+        cluster.wait_until_told("MEMBERB", "SSI system MEMBERB does not reach MEMBERA: no link is up");
     };
-    joining();
+    waiting();
     cluster.signal("MEMBERB", Signal::TERM);
     cluster.wait_ended("MEMBERB");
     cluster.wait_for(&["MEMBERA"], "Stable Joined Down Available Available");
-    joining();
+    waiting();
+    cluster.down();
+}
+
+#[test]
+fn a_member_that_does_not_reach_another_waits_while_the_cluster_goes_on_and_joins_when_it_does() {
+    let trial = Trial::new();
+    let cluster = Cluster::create(&trial, "");
+    for member in ABC {
+        assert_eq!(cluster.lgr("cluster up", &format!("--member {member}")).code(), Some(0));
+    }
+    cluster.said("MEMBERC", "DEACTIVATE ISLINK 4D00 4D01");
+    let changes = || ABC.map(|member| cluster.log(member).matches("IN-FLUX").count());
+    let before = changes();
+    cluster.start("MEMBERD");
+    cluster.wait_until_told("MEMBERD", "SSI system MEMBERD does not reach MEMBERC: no link is up");
+    // Nobody is held up by it, for as long as it waits.
+    let begun = Instant::now();
+    let mut logons = 0;
+    while begun.elapsed() < Duration::from_secs(8) {
+        for member in ABC {
+            assert_eq!(cluster.view(member), "Stable Joined Joined Joined Down", "{}", cluster.log(member));
+        }
+        cluster.said("MEMBERA", "XAUTOLOG LINUX01");
+        cluster.said("MEMBERA", "FORCE LINUX01");
+        logons += 1;
+    }
+    let asked = cluster.said("MEMBERD", "QUERY SSI");
+    assert!(asked.contains("MEMBERD waits for a link to MEMBERC: no link is up"), "{asked}");
+    assert_eq!(changes(), before, "{logons} logons: {}", cluster.log("MEMBERA"));
+    cluster.said("MEMBERC", "ACTIVATE ISLINK 4D00 4D01");
+    cluster.wait_for(&NAMES, ALL_JOINED);
     cluster.down();
 }
 

@@ -53,6 +53,7 @@ struct Cluster {
     member: Member,
     record: Record,
     sent: Vec<Message>,
+    told: Vec<String>,
     has_stopped: bool,
 }
 
@@ -80,7 +81,7 @@ impl Cluster {
         let record = Record::new(name, [Some(system("MEMBERA")), Some(system("MEMBERB")), None, None]);
         let services: Vec<Box<dyn Service>> = vec![Box::new(Probe { level: LEVEL })];
         let member = Member::new(slot(1), system("MEMBERA"), Timing::default(), services);
-        Self { now_ms: 1, member, record, sent: Vec::new(), has_stopped: false }
+        Self { now_ms: 1, member, record, sent: Vec::new(), told: Vec::new(), has_stopped: false }
     }
 
     fn input(&mut self, input: Input) {
@@ -97,6 +98,7 @@ impl Cluster {
                         inputs.push(Input::Record(outcome));
                     }
                     Effect::Send(_, message) => self.sent.push(message),
+                    Effect::Console(text) => self.told.push(text),
                     Effect::Stop(_) => self.has_stopped = true,
                     _ => {}
                 }
@@ -115,6 +117,23 @@ impl Cluster {
     fn begin_join(&mut self, level: u16) -> Ident {
         self.record.apply(&Change::BeginJoin { slot: slot(2), system: system("MEMBERB"), level }).unwrap();
         Ident { slot: slot(2), incarnation: self.record.entry(slot(2)).incarnation }
+    }
+
+    /// The link to the other member is up, and it has said that it has joined.
+    fn meet(&mut self, ident: Ident) {
+        self.input(Input::Link(slot(2), true));
+        let (state, mode, reached) = (MemberState::Joined, Mode::Stable, [true; 4]);
+        let Ident { incarnation, .. } = ident;
+        self.input(Input::Message(slot(2), Message::Heartbeat { incarnation, state, mode, reached }));
+    }
+
+    /// The other member lives all the while.
+    fn run_beside(&mut self, ident: Ident, for_ms: u64, mut look: impl FnMut(&Self)) {
+        for _ in 0..for_ms / 500 {
+            let _ = self.record.apply(&Change::Heartbeat { ident, promises: true });
+            self.run(500);
+            look(self);
+        }
     }
 
     /// Level of the member, and of its service.
@@ -222,17 +241,20 @@ fn a_record_that_was_read_before_a_members_last_word_does_not_undo_it() {
 
 #[test]
 fn a_member_that_has_not_joined_yet_can_leave_too() {
-    // Before it is in the record: at once. Then while it waits for its link to a member that has joined.
-    for (after_ms, why) in [(0, WhyDown::Undetermined), (5_000, WhyDown::Left)] {
+    // Before it is in the record: at once. Then while it waits for the consent of a member that has joined.
+    for (is_linked, why) in [(false, WhyDown::Undetermined), (true, WhyDown::Left)] {
         let mut cluster = Cluster::before();
         let ident = cluster.begin_join(LEVEL);
         cluster.record.apply(&Change::FinishJoin(ident)).unwrap();
         cluster.input(Input::Start);
-        cluster.run(after_ms);
-        let waits = cluster.record.entry(slot(1)).state == MemberState::Joining;
-        assert_eq!(waits, after_ms > 0);
-        cluster.input(Input::Command(1, Command::Leave));
+        if is_linked {
+            cluster.meet(ident);
+        }
         cluster.run(2_000);
+        let waits = cluster.record.entry(slot(1)).state == MemberState::Joining;
+        assert_eq!(waits, is_linked);
+        cluster.input(Input::Command(1, Command::Leave));
+        cluster.run(8_000);
         let own = cluster.record.entry(slot(1));
         assert_eq!((cluster.has_stopped, own.state, own.why), (true, MemberState::Down, why));
     }
@@ -309,4 +331,153 @@ fn a_member_of_another_record_makes_this_one_safe_until_it_is_gone() {
     assert_eq!((cluster.member.view().mode, cluster.has_stopped), (Mode::Safe, false));
     cluster.input(Input::Link(slot(2), false));
     assert_eq!(cluster.member.view().mode, Mode::Stable);
+}
+
+#[test]
+fn a_member_that_does_not_reach_another_waits_where_it_is_in_nobodys_way_and_says_whom_it_does_not_reach() {
+    let mut cluster = Cluster::before();
+    let ident = cluster.begin_join(LEVEL);
+    cluster.record.apply(&Change::FinishJoin(ident)).unwrap();
+    cluster.input(Input::Start);
+    let outside = |cluster: &Cluster| assert_eq!(cluster.record.entry(slot(1)).state, MemberState::Down);
+    cluster.run_beside(ident, 60_000, outside);
+    // A link alone is not enough.
+    cluster.input(Input::Link(slot(2), true));
+    cluster.run_beside(ident, 60_000, outside);
+    let waits: Vec<&String> = cluster.told.iter().filter(|line| line.contains("does not reach")).collect();
+    assert_eq!(waits, ["SSI system MEMBERA does not reach MEMBERB: no link is up"]);
+    assert!(cluster.member.waits_for().unwrap().contains("MEMBERB: it has said nothing over its link"));
+    cluster.meet(ident);
+    cluster.run_beside(ident, 1_000, |_| ());
+    assert_eq!(cluster.record.entry(slot(1)).state, MemberState::Joining);
+}
+
+#[test]
+fn a_member_that_has_no_consent_in_time_steps_back_and_the_pauses_grow() {
+    let mut cluster = Cluster::before();
+    let ident = cluster.begin_join(LEVEL);
+    cluster.record.apply(&Change::FinishJoin(ident)).unwrap();
+    cluster.input(Input::Start);
+    cluster.meet(ident);
+    // Lengths of the stretches in which it joins, and in which it waits outside.
+    let mut stretches: Vec<(MemberState, u64)> = Vec::new();
+    cluster.run_beside(ident, 120_000, |cluster| {
+        let state = cluster.record.entry(slot(1)).state;
+        match stretches.last_mut() {
+            Some((last, for_ms)) if *last == state => *for_ms += 500,
+            _ => stretches.push((state, 500)),
+        }
+    });
+    let of = |wanted: MemberState| -> Vec<u64> {
+        stretches[1..stretches.len() - 1]
+            .iter()
+            .filter(|(state, _)| *state == wanted)
+            .map(|(_, ms)| *ms)
+            .collect()
+    };
+    let (joins, pauses) = (of(MemberState::Joining), of(MemberState::Down));
+    assert!(joins.len() >= 4 && joins.iter().all(|for_ms| *for_ms <= 6_500), "{stretches:?}");
+    assert!(pauses.is_sorted() && pauses[0] >= 4_500 && *pauses.last().unwrap() >= 19_000, "{stretches:?}");
+    assert!(
+        cluster.told.iter().any(|line| line.contains("for the consent of MEMBERB")),
+        "{:?}",
+        cluster.told
+    );
+    assert!(!cluster.has_stopped);
+}
+
+#[test]
+fn who_joins_or_leaves_without_end_is_expelled_though_its_heartbeat_moves() {
+    for leaves in [false, true] {
+        let mut cluster = Cluster::new();
+        let ident = cluster.begin_join(LEVEL);
+        cluster.meet(ident);
+        if leaves {
+            cluster.record.apply(&Change::FinishJoin(ident)).unwrap();
+            cluster.run(1_000);
+            cluster.record.apply(&Change::BeginLeave(ident)).unwrap();
+        }
+        let mut in_flux_ms = 0;
+        cluster.run_beside(ident, 30_000, |cluster| {
+            in_flux_ms += 500 * u64::from(cluster.member.view().mode == Mode::InFlux);
+        });
+        assert!((10_000..20_000).contains(&in_flux_ms), "{in_flux_ms}");
+        assert_eq!(cluster.member.view().mode, Mode::Stable);
+        // What one that leaves holds is free only when it is down, so it is not that yet.
+        let state = if leaves { MemberState::Isolated } else { MemberState::Down };
+        assert_eq!(cluster.record.entry(slot(2)).state, state);
+        assert_eq!(cluster.member.view().states[1], state);
+    }
+}
+
+#[test]
+fn an_operator_declares_one_down_that_joins_and_lives() {
+    let mut cluster = Cluster::new();
+    let ident = cluster.begin_join(LEVEL);
+    cluster.meet(ident);
+    cluster.run_beside(ident, 2_000, |_| ());
+    assert_eq!(cluster.member.view().mode, Mode::InFlux);
+    cluster.input(Input::Command(1, Command::SetDown(slot(2))));
+    cluster.run(500);
+    assert_eq!(cluster.record.entry(slot(2)).state, MemberState::Down);
+    assert_eq!(cluster.member.view().mode, Mode::Stable);
+    assert!(cluster.record.apply(&Change::FinishJoin(ident)).is_err());
+}
+
+#[test]
+fn of_members_that_have_all_died_the_first_that_starts_declares_those_down_that_had_promised() {
+    let mut cluster = Cluster::before();
+    let ident = cluster.begin_join(LEVEL);
+    cluster.record.apply(&Change::FinishJoin(ident)).unwrap();
+    cluster.record.apply(&Change::Heartbeat { ident, promises: true }).unwrap();
+    cluster.input(Input::Start);
+    cluster.run(8_000);
+    assert_eq!(cluster.record.entry(slot(2)).state, MemberState::Joined);
+    cluster.run(5_000);
+    assert_eq!(cluster.record.entry(slot(2)).why, WhyDown::Declared);
+    assert_eq!(cluster.member.view().mode, Mode::Stable);
+}
+
+#[test]
+fn a_clock_that_is_set_back_again_and_again_does_not_keep_a_member_alive() {
+    let mut cluster = Cluster::new();
+    cluster.run(100_000);
+    // The volume is gone from here on.
+    cluster.member.handle(cluster.now_ms, Input::Tick);
+    for _ in 0..10 {
+        cluster.now_ms -= 5_000;
+        for effect in cluster.member.handle(cluster.now_ms, Input::Tick) {
+            cluster.has_stopped |= matches!(effect, Effect::Stop(_));
+        }
+    }
+    assert!(cluster.has_stopped);
+    // One whose volume is there goes on.
+    let mut cluster = Cluster::new();
+    cluster.run(100_000);
+    for _ in 0..10 {
+        cluster.now_ms -= 5_000;
+        cluster.run(2_000);
+    }
+    assert_eq!((cluster.has_stopped, cluster.member.view().mode), (false, Mode::Stable));
+    let timeout_ms = cluster.member.timeout_ms().unwrap();
+    assert!(
+        (cluster.now_ms..cluster.now_ms + 1_100).contains(&timeout_ms),
+        "{timeout_ms} at {}",
+        cluster.now_ms
+    );
+}
+
+#[test]
+fn counts_that_reach_their_end_stop_nobody_who_runs() {
+    let mut cluster = Cluster::before();
+    for entry in &mut cluster.record.entries[..2] {
+        (entry.incarnation, entry.heartbeat) = (u64::MAX - 1, u64::MAX - 3);
+    }
+    cluster.input(Input::Start);
+    cluster.run(20_000);
+    assert_eq!((cluster.member.ident().incarnation, cluster.member.view().mode), (u64::MAX, Mode::Stable));
+    assert!(cluster.record.entry(slot(1)).heartbeat < 100);
+    cluster.record.apply(&Change::Abend(cluster.member.ident())).unwrap();
+    let again = Change::BeginJoin { slot: slot(1), system: system("MEMBERA"), level: LEVEL };
+    assert!(cluster.record.apply(&again).is_err());
 }

@@ -97,6 +97,15 @@ impl<'a> Cluster<'a> {
         }
     }
 
+    /// Waits until a member's operators have been told this.
+    pub(crate) fn wait_until_told(&self, member: &str, text: &str) {
+        let begun = Instant::now();
+        while !self.log(member).contains(text) {
+            assert!(begun.elapsed() < PATIENCE, "{member} does not say '{text}'\n{}", self.logs());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// The process that runs a member.
     pub(crate) fn pid(&self, member: &str) -> Option<Pid> {
         let path = self.dir.join(format!("run/{member}.lock"));

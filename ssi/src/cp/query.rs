@@ -84,6 +84,7 @@ struct SsiData {
     pdr_volume: String,
     pdr_device: String,
     slots: Vec<SlotData>,
+    waits_for: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -110,6 +111,7 @@ fn ssi(cp: &Cp, words: &mut Words<'_>) -> Outcome {
         pdr_volume,
         pdr_device: device(cp, &snapshot),
         slots: Slot::all().map(|slot| slot_data(cp, &snapshot, slot)).collect(),
+        waits_for: snapshot.waits_for.clone(),
     };
     let mut lines = vec![
         format!("SSI Name: {}", data.name),
@@ -119,6 +121,7 @@ fn ssi(cp: &Cp, words: &mut Words<'_>) -> Outcome {
         "SLOT SYSTEMID STATE     PDR HEARTBEAT       RECEIVED HEARTBEAT".to_owned(),
     ];
     lines.extend(data.slots.iter().map(slot_line));
+    lines.extend(data.waits_for.iter().map(|what| format!("{} waits {what}", cp.member())));
     Ok(Response::lines(lines).with_data(&data))
 }
 

@@ -90,6 +90,9 @@ fn in_words(cp: &Cp, user: UserId, why: LogonRefusal) -> Refusal {
         LogonRefusal::Safe => {
             Refusal::plain(format!("{user}: the SSI cluster is in SAFE mode, nobody can be logged on"))
         }
+        LogonRefusal::Waited(_) => {
+            Refusal::plain(format!("{user}: {why}; the SSI cluster does not become stable"))
+        }
         LogonRefusal::TooMany => Refusal::plain(format!("{user}: {why}")),
     }
 }

@@ -8,6 +8,7 @@ mod peers;
 mod strangers;
 mod time;
 mod transitions;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -34,6 +35,8 @@ enum Life {
     },
     /// Is in the record as joining; needs a link to every joined member.
     Connecting,
+    /// Steps back from joining; the record is being changed.
+    Retreating,
     Asking(Ask),
     /// All have consented; the record is being changed.
     Committing(Ask),
@@ -95,13 +98,23 @@ pub struct Member {
     members_level: u16,
     /// The record may hold a promise of this life to stop itself in time.
     has_promised: bool,
-    /// Operators know that it waits for links.
-    has_told_of_waiting: bool,
+    /// Whom it does not reach and has to, as its operators know.
+    told_unreached: [bool; SLOTS],
+    /// Attempts to join that came to nothing, when the next one may begin, and by when the one under way must succeed.
+    join_attempts: u32,
+    begin_from_ms: u64,
+    join_deadline_ms: u64,
+    /// Who joins or leaves by the record, and since when.
+    changing: Option<(Ident, MemberState, u64)>,
     handled_at_ms: u64,
+    /// By how much its clock has been set back.
+    set_back_ms: u64,
     incarnation: u64,
     record: Option<Record>,
     watch: [Watch; SLOTS],
     links: [bool; SLOTS],
+    /// Life in which each peer has said over its link that it is a member.
+    heard: [Option<u64>; SLOTS],
     /// Life of the peer whose share has been taken over since its link came up.
     synced: [Option<u64>; SLOTS],
     /// Whom each peer says to reach.
@@ -117,6 +130,8 @@ pub struct Member {
     under_way: Option<(Option<Change>, u64)>,
     waiting: VecDeque<Option<Change>>,
     heartbeat_at_ms: u64,
+    /// When services are told next that time has passed.
+    beat_at_ms: u64,
     written_at_ms: u64,
     command: Option<(u64, Command)>,
     /// Of the input under way; empty in between.
@@ -137,12 +152,18 @@ impl Member {
             level: LEVEL,
             members_level: LEVEL,
             has_promised: false,
-            has_told_of_waiting: false,
+            told_unreached: reached,
+            join_attempts: 0,
+            begin_from_ms: 0,
+            join_deadline_ms: 0,
+            changing: None,
             handled_at_ms: 0,
+            set_back_ms: 0,
             incarnation: 0,
             record: None,
             watch: [Watch::default(); SLOTS],
             links: [false; SLOTS],
+            heard: [None; SLOTS],
             synced: [None; SLOTS],
             their_reach: [None; SLOTS],
             consented: None,
@@ -153,6 +174,7 @@ impl Member {
             under_way: None,
             waiting: VecDeque::new(),
             heartbeat_at_ms: 0,
+            beat_at_ms: 0,
             written_at_ms: 0,
             command: None,
             effects: Vec::new(),
@@ -186,16 +208,19 @@ impl Member {
 
     /// When to be called with [`Input::Tick`] at the latest.
     pub fn timeout_ms(&self) -> Option<u64> {
-        match self.life {
-            Life::Down | Life::Gone => None,
-            Life::Waiting { retry_at_ms } => Some(retry_at_ms),
-            Life::WantsOut { retry_at_ms } => Some(retry_at_ms.min(self.heartbeat_at_ms)),
-            _ => Some(self.heartbeat_at_ms),
-        }
+        let at_ms = match self.life {
+            Life::Down | Life::Gone => return None,
+            Life::Waiting { retry_at_ms } => retry_at_ms,
+            Life::WantsOut { retry_at_ms } => retry_at_ms.min(self.heartbeat_at_ms),
+            _ => self.heartbeat_at_ms,
+        };
+        Some(at_ms.saturating_sub(self.set_back_ms))
     }
 
-    /// Takes what happened; `now_ms` is any clock that only goes forward and counts the time the system sleeps, too.
+    /// Takes what happened; `now_ms` is any clock that goes forward and counts the time the system sleeps, too. If it is set
+    /// back all the same, nobody knows how much time has passed, and the member counts more than it has looked away for.
     pub fn handle(&mut self, now_ms: u64, input: Input) -> Vec<Effect> {
+        let now_ms = self.forward(now_ms);
         // Before anything else: may this member still act?
         if self.life == Life::Gone || self.fence_if_late(now_ms) {
             return std::mem::take(&mut self.effects);
@@ -209,6 +234,8 @@ impl Member {
             Input::Message(from, message) => self.message(now_ms, from, message),
             Input::Command(number, command) => self.command(now_ms, number, command),
             Input::Request { service, number, body } => self.request(&service, number, &body),
+            Input::Withdraw { service, number } => self.withdraw(&service, number),
+            Input::Unclaimed { service, request, answer } => self.unclaimed(&service, &request, &answer),
         }
         self.reconcile(now_ms);
         self.next_operation(now_ms);

@@ -16,8 +16,12 @@ pub struct Timing {
     /// A member whose heartbeat others have seen stand still for so long is down. Longer than `fence_after_ms` by more than
     /// clocks drift apart in that time.
     pub down_after_ms: u64,
-    /// A member that asks for consent waits so long for it.
+    /// A member that joins reaches everybody and has everybody's consent within this time, or steps back. One that leaves
+    /// waits so long for consent, and then goes without.
     pub consent_patience_ms: u64,
+    /// A member that joins or leaves for longer is expelled. Longer than `consent_patience_ms` and `fence_after_ms` together:
+    /// who is only slow is through by then, or has stopped itself.
+    pub transition_ms_max: u64,
     /// Before something is tried again.
     pub retry_ms: u64,
 }
@@ -28,6 +32,11 @@ impl Timing {
     pub(super) fn gap_ms_max(&self) -> u64 {
         2 * self.heartbeat_every_ms
     }
+
+    /// Pause after so many attempts to join that came to nothing. The others wait while one is made, so they get rarer.
+    pub(super) fn join_pause_ms(&self, attempts: u32) -> u64 {
+        self.consent_patience_ms << attempts.saturating_sub(1).min(2)
+    }
 }
 
 impl Default for Timing {
@@ -37,6 +46,7 @@ impl Default for Timing {
             fence_after_ms: 6_000,
             down_after_ms: 9_000,
             consent_patience_ms: 5_000,
+            transition_ms_max: 15_000,
             retry_ms: 250,
         }
     }
@@ -65,6 +75,22 @@ pub enum Input {
         number: u64,
         /// In the service's own format.
         body: Vec<u8>,
+    },
+    /// Nobody waits for the answer to this request any more.
+    Withdraw {
+        /// The service's name.
+        service: String,
+        /// Of the request.
+        number: u64,
+    },
+    /// The answer came when nobody waited any more.
+    Unclaimed {
+        /// The service's name.
+        service: String,
+        /// The request.
+        request: Vec<u8>,
+        /// The answer.
+        answer: Vec<u8>,
     },
 }
 
@@ -118,6 +144,9 @@ pub enum Stopped {
     /// It has left the cluster.
     #[error("left the cluster")]
     Left,
+    /// It joined or left for too long.
+    #[error("was expelled by another member, for it joined or left for too long")]
+    Expelled,
     /// It was told to stop at once.
     #[error("was stopped without leaving")]
     Abend,

@@ -1,10 +1,13 @@
 //! Membership: which members there are, who may join and leave when, and what happens when one cannot be heard.
 //!
 //! ```text
-//!   Start ─▶ read the record ─▶ BeginJoin ─▶ reach every joined member ─▶ Request ═▶ consent of all ─▶ FinishJoin ─▶ Joined
-//!               │  ▲                                                         ║                             │
-//!               └──┘ another joins or leaves, or an                          ╚═▶ veto ─▶ FailJoin          ▼
-//!                    earlier life of this one is not over                               Isolated       Proceed to all
+//!   Start ─▶ read the record, ─▶ BeginJoin ─▶ Request ─▶ consent of all ─▶ FinishJoin ─▶ Joined ─▶ Proceed to all
+//!            reach every joined      │           │
+//!            member   │  ▲           │           └─▶ veto ─▶ FailJoin ─▶ Isolated
+//!               ▲     │  │           └─▶ no consent in time, or a link is lost ─▶ QuitJoin ─┐
+//!               │     └──┘ another joins or leaves, somebody is not reached,                │
+//!               │          or an earlier life of this one is not over                       │
+//!               └────────────────────────── a pause that grows ◀────────────────────────────┘
 //! ```
 //!
 //! **What can go wrong, told once.**
@@ -20,6 +23,10 @@
 //!   through all of that looks at the time before anything else.
 //! - *Two change at once.* The record lets one member join or leave at a time, and each step is one atomic change of it.
 //!   The messages between members only prepare a step or tell of it; if they are lost, the record decides.
+//! - *A member cannot reach another, and wants in.* It waits outside, where it is in nobody's way, and says whom it does not
+//!   reach. A link may be lost after it has begun: then it steps back within [`Timing::consent_patience_ms`].
+//! - *A member joins or leaves and does not come to an end*, though its heartbeat moves. The others wait for it, so they
+//!   expel it after [`Timing::transition_ms_max`], whatever it does.
 //! - *A link comes back.* Both members may have let go of things meanwhile, so each takes the other's share anew before it
 //!   counts the other as reached.
 

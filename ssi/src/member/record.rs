@@ -6,9 +6,10 @@
 //! ```text
 //!            BeginJoin            FinishJoin             BeginLeave            FinishLeave
 //!   Down ───────────────▶ Joining ───────────▶ Joined ───────────────▶ Leaving ───────────▶ Down (left)
-//!                            │ FailJoin           │                       │
-//!                            ▼                    │ Abend: Down (stopped) │
+//!              QuitJoin:     │ FailJoin           │                       │
+//!              Down (left)   ▼                    │ Abend: Down (stopped) │
 //!                         Isolated ───────────────┴───────────────────────┘
+//!   Joining ── Expel ──▶ Down (declared)          Leaving ── Expel ──▶ Isolated
 //!   any state but Down ── DeclareDown, only while its heartbeat stands still ──▶ Down (declared)
 //! ```
 //!
@@ -72,6 +73,11 @@ pub enum Change {
     FinishJoin(Ident),
     /// Somebody has not.
     FailJoin(Ident),
+    /// Somebody is not reached: the member waits outside until it may try again.
+    QuitJoin(Ident),
+    /// By another member: it joins or leaves for longer than any may. Whether it lives makes no difference. Who joins holds
+    /// nothing yet and is down by it. Who leaves is out of the others' way, but what it holds is free only when it is down.
+    Expel(Ident),
     /// A member wants to go.
     BeginLeave(Ident),
     /// It holds nothing any more.
@@ -125,6 +131,9 @@ pub enum ChangeRefused {
     /// It lives.
     #[error("slot {0} gives signs of life")]
     Alive(Slot),
+    /// So many starts that they cannot be counted any more.
+    #[error("slot {0} has had all the lives that can be counted")]
+    Spent(Slot),
     /// The volume does not take the record.
     #[error("volume {0} does not take the record")]
     Volume(VolumeLabel),
@@ -177,6 +186,11 @@ impl Record {
             Change::BeginJoin { slot, system, level } => self.begin_join(slot, system, level),
             Change::FinishJoin(ident) => self.step(ident, &[Joining], Joined),
             Change::FailJoin(ident) => self.step(ident, &[Joining], Isolated),
+            Change::QuitJoin(ident) => self.go_down(ident, &[Joining], WhyDown::Left),
+            Change::Expel(ident) if self.entry(ident.slot).state == Leaving => {
+                self.step(ident, &[Leaving], Isolated)
+            }
+            Change::Expel(ident) => self.go_down(ident, &[Joining], WhyDown::Declared),
             Change::BeginLeave(ident) => {
                 self.check_quiet(ident.slot)?;
                 self.step(ident, &[Joined, Isolated], Leaving)
@@ -191,7 +205,7 @@ impl Record {
                 if entry.state == Down {
                     return Err(ChangeRefused::State(ident.slot, Down));
                 }
-                entry.heartbeat += 1;
+                entry.heartbeat = entry.heartbeat.wrapping_add(1);
                 entry.has_promised = promises && keeps_promises;
                 Ok(())
             }
@@ -220,8 +234,9 @@ impl Record {
         if entry.state != MemberState::Down {
             return Err(ChangeRefused::State(slot, entry.state));
         }
-        entry.incarnation += 1;
-        entry.heartbeat += 1;
+        // A life is told from those before it by its number alone.
+        entry.incarnation = entry.incarnation.checked_add(1).ok_or(ChangeRefused::Spent(slot))?;
+        entry.heartbeat = entry.heartbeat.wrapping_add(1);
         entry.state = MemberState::Joining;
         (entry.level, entry.has_promised) = (level, promises);
         Ok(())
@@ -249,7 +264,7 @@ impl Record {
             return Err(ChangeRefused::State(ident.slot, entry.state));
         }
         entry.state = to;
-        entry.heartbeat += 1;
+        entry.heartbeat = entry.heartbeat.wrapping_add(1);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::clock::now_ms;
 use super::console::Console;
-use super::inbox::{Event, Handle};
+use super::inbox::{Event, Handle, Request};
 use super::mesh::Mesh;
 use super::volume::RecordThread;
 use crate::member::{CommandRefused, Effect, Input, Member, Message, Stopped};
@@ -23,7 +23,7 @@ pub(super) struct Engine {
     pub(super) mesh: Arc<Mesh>,
     pub(super) console: Arc<Console>,
     commands: BTreeMap<u64, Sender<Result<(), CommandRefused>>>,
-    requests: BTreeMap<u64, Sender<Vec<u8>>>,
+    requests: BTreeMap<u64, Request>,
     numbers: u64,
 }
 
@@ -72,10 +72,17 @@ impl Engine {
                 self.commands.insert(self.numbers, answer);
                 self.feed(Input::Command(self.numbers, command))
             }
-            Event::Request(service, body, answer) => {
+            Event::Request(request) => {
                 self.numbers += 1;
-                self.requests.insert(self.numbers, answer);
-                self.feed(Input::Request { service: service.to_owned(), number: self.numbers, body })
+                let (service, body) = (request.service.to_owned(), request.body.clone());
+                self.requests.insert(self.numbers, request);
+                self.feed(Input::Request { service, number: self.numbers, body })
+            }
+            Event::Withdrawn(ticket) => {
+                let of_it = self.requests.iter().find(|(_, request)| request.ticket.is(&ticket));
+                let number = of_it.map(|(number, _)| *number)?;
+                let service = self.requests.remove(&number)?.service.to_owned();
+                self.feed(Input::Withdraw { service, number })
             }
             Event::Abend => {
                 self.record.abend(&self.member);
@@ -87,7 +94,7 @@ impl Engine {
 
     fn feed(&mut self, input: Input) -> Option<Stopped> {
         let effects = self.member.handle(now_ms(), input);
-        let mut stopped = None;
+        let (mut stopped, mut unclaimed) = (None, Vec::new());
         for effect in effects {
             match effect {
                 Effect::Record(change) => self.record.operate(change),
@@ -99,22 +106,33 @@ impl Engine {
                         let _ = answer.send(outcome);
                     }
                 }
-                Effect::Answer(number, body) => {
-                    if let Some(answer) = self.requests.remove(&number) {
-                        let _ = answer.send(body);
-                    }
-                }
+                Effect::Answer(number, body) => unclaimed.extend(self.answer(number, body)),
                 Effect::Stop(why) => stopped = Some(why),
             }
         }
+        for input in unclaimed {
+            stopped = self.feed(input).or(stopped);
+        }
         self.publish();
         stopped
+    }
+
+    /// Gives an answer to whoever waits for it; if nobody does, the core hears of that.
+    fn answer(&mut self, number: u64, answer: Vec<u8>) -> Option<Input> {
+        let request = self.requests.remove(&number)?;
+        if request.ticket.answer() {
+            let _ = request.answer.send(answer);
+            return None;
+        }
+        let service = request.service.to_owned();
+        Some(Input::Unclaimed { service, request: request.body, answer })
     }
 
     fn publish(&self) {
         let view = self.member.view();
         let mut snapshot = self.handle.lock();
         (snapshot.mode, snapshot.states) = (view.mode, view.states);
+        snapshot.waits_for = self.member.waits_for();
         if let Some(record) = self.member.record() {
             snapshot.record = Some(*record);
         }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
 
+use super::ticket::Ticket;
 use crate::member::{Command, CommandRefused, Input, MemberState, Mode, Record, Stopped};
 use crate::name::{MEMBERS_MAX, Slot, UserId, VolumeLabel};
 use crate::pdr::Stamps;
@@ -21,9 +22,20 @@ pub(super) enum Event {
     /// An operator's command, and where its answer goes.
     Command(Command, Sender<Result<(), CommandRefused>>),
     /// A request of a service, and where its answer goes.
-    Request(&'static str, Vec<u8>, Sender<Vec<u8>>),
+    Request(Request),
+    /// Nobody waits for the answer to this request any more.
+    Withdrawn(Ticket),
     /// Stop at once; the record is told so.
     Abend,
+}
+
+/// A request of a service.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) service: &'static str,
+    pub(super) body: Vec<u8>,
+    pub(super) answer: Sender<Vec<u8>>,
+    pub(super) ticket: Ticket,
 }
 
 /// The member as it was when its core last had something to do.
@@ -47,6 +59,8 @@ pub struct Snapshot {
     pub users: Vec<(UserId, UserKind)>,
     /// Single-configuration users that are logged on elsewhere.
     pub users_elsewhere: Vec<(UserId, Slot)>,
+    /// Whom or what the member waits for, if it does.
+    pub waits_for: Option<String>,
     /// Why the member has stopped, if it has.
     pub stopped: Option<Stopped>,
 }
@@ -63,6 +77,7 @@ impl Snapshot {
             received_heartbeats: [None; MEMBERS_MAX as usize],
             users: Vec::new(),
             users_elsewhere: Vec::new(),
+            waits_for: None,
             stopped: None,
         }
     }
@@ -119,7 +134,7 @@ impl Handle {
         self.call(Event::Command(command, answer), &answers, patience)
     }
 
-    /// Asks a service.
+    /// Asks a service. If no answer comes in time the request is withdrawn: what was asked for is not done, or undone.
     ///
     /// # Errors
     /// [`CallError`].
@@ -130,7 +145,19 @@ impl Handle {
         patience: Duration,
     ) -> Result<Vec<u8>, CallError> {
         let (answer, answers) = bounded(1);
-        self.call(Event::Request(service, body, answer), &answers, patience)
+        let ticket = Ticket::default();
+        let request = Request { service, body, answer, ticket: ticket.clone() };
+        match self.call(Event::Request(request), &answers, patience) {
+            Err(CallError::TimedOut(_)) if !ticket.withdraw() => {
+                answers.recv().map_err(|_| CallError::Stopped)
+            }
+            Err(CallError::TimedOut(patience)) => {
+                // If the member has no time even for this, it gives the answer back when it has it.
+                let _ = self.inbox.try_send(Event::Withdrawn(ticket));
+                Err(CallError::TimedOut(patience))
+            }
+            outcome => outcome,
+        }
     }
 
     /// Stops the member without leaving the cluster; the record is told that it is down.

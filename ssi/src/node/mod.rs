@@ -26,6 +26,7 @@ mod parcel;
 mod peer;
 mod stamp;
 mod start;
+mod ticket;
 mod volume;
 
 pub use attach::{AttachedVolume, attach, attach_all};

@@ -12,6 +12,8 @@
 //! | join check | [`Service::check_join`] | on both sides, with the other's [`Service::state`]; may veto |
 //! | state change | [`Service::member_changed`] | whenever a member's state or the mode has changed |
 //! | prepare-for-stable | [`Service::prepare_for_stable`] | before held requests go on |
+//! | - | [`Service::beat`] | once a heartbeat: what waits for too long is refused |
+//! | - | [`Service::withdraw`], [`Service::unclaimed`] | nobody waits for an answer any more; it came too late |
 //! | level change | [`Service::level_changed`] | when the oldest member is of another level |
 
 mod configuration;
@@ -20,7 +22,7 @@ mod logon;
 
 pub use configuration::{CONFIGURATION, Configuration};
 pub use copies::Copies;
-pub use logon::{LOGON, Logon, LogonAnswer, LogonRefusal, LogonRequest, UserKind};
+pub use logon::{LOGON, Logon, LogonAnswer, LogonRefusal, LogonRequest, UserKind, WAIT_BEATS_MAX};
 
 use crate::member::{MemberState, Mode};
 use crate::name::{MEMBERS_MAX, Slot};
@@ -107,6 +109,22 @@ pub trait Service: Copies {
 
     /// The mode turns stable: what was held goes on.
     fn prepare_for_stable(&mut self, view: &View, out: &mut Vec<Output>);
+
+    /// About as much time has passed as between two heartbeats. A service that holds requests counts these and answers each
+    /// in the end: nobody waits without a bound.
+    fn beat(&mut self, view: &View, out: &mut Vec<Output>) {
+        let _ = (view, out);
+    }
+
+    /// Nobody waits for the answer to this request any more: it is forgotten.
+    fn withdraw(&mut self, view: &View, request: u64, out: &mut Vec<Output>) {
+        let _ = (view, request, out);
+    }
+
+    /// This request was answered when nobody waited any more: what was granted is given back.
+    fn unclaimed(&mut self, view: &View, request: &[u8], answer: &[u8], out: &mut Vec<Output>) {
+        let _ = (view, request, answer, out);
+    }
 
     /// The oldest member of the cluster is of `level`.
     fn level_changed(&mut self, level: u16) {

@@ -72,7 +72,7 @@ impl Cluster {
         self.budget.faults = self.budget.faults.min(1);
         self.budget.logons = self.budget.logons.min(2);
         self.budget.logoffs = 0;
-        self.depth_max = Some(if self.begins == Beginning::Nothing { 25 } else { 20 });
+        self.depth_max = Some(if self.begins == Beginning::Nothing { 32 } else { 20 });
     }
 
     fn begin(&self) -> State {

@@ -109,6 +109,7 @@ const TIMING: Timing = Timing {
     fence_after_ms: 1,
     down_after_ms: 2,
     consent_patience_ms: 2,
+    transition_ms_max: 4,
     retry_ms: 1,
 };
 

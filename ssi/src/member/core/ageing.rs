@@ -13,9 +13,16 @@ impl Member {
         match &mut self.life {
             Life::Waiting { retry_at_ms } | Life::WantsOut { retry_at_ms } => due(retry_at_ms),
             Life::Asking(ask) | Life::Committing(ask) | Life::Leaving(ask) => due(&mut ask.deadline_ms),
-            Life::Down | Life::Connecting | Life::Joined | Life::Isolated | Life::Gone => {}
+            Life::Down | Life::Connecting | Life::Retreating | Life::Joined | Life::Isolated | Life::Gone => {
+            }
         }
         due(&mut self.heartbeat_at_ms);
+        due(&mut self.beat_at_ms);
+        due(&mut self.begin_from_ms);
+        due(&mut self.join_deadline_ms);
+        if let Some((.., since_ms)) = &mut self.changing {
+            *since_ms = earlier(*since_ms, now_ms.saturating_sub(self.timing.transition_ms_max + 1));
+        }
         self.handled_at_ms = earlier(self.handled_at_ms, now_ms.saturating_sub(self.timing.gap_ms_max() + 1));
         let written_least_ms = now_ms.saturating_sub(self.timing.fence_after_ms + 1);
         self.written_at_ms = earlier(self.written_at_ms, written_least_ms);

@@ -11,8 +11,11 @@ impl Member {
         let here = self.view.states[self.slot.index()];
         match command {
             Command::Leave if self.life != Life::Down => self.leave(now_ms),
-            Command::SetDown(slot) if self.life == Life::Joined && slot != self.slot => {
+            Command::SetDown(slot) if self.may_set_down() && slot != self.slot => {
                 match self.check_set_down(now_ms, slot) {
+                    Ok(record) if record.entry(slot).state == MemberState::Joining => {
+                        self.expel(slot, &record);
+                    }
                     Ok(record) => self.declare(slot, &record),
                     Err(why) => self.reply(Err(why)),
                 }
@@ -46,9 +49,12 @@ impl Member {
                 self.operate(Some(Change::FailJoin(self.ident())));
             }
             Life::Joined | Life::Isolated => {}
-            Life::Down | Life::Committing(_) | Life::WantsOut { .. } | Life::Leaving(_) | Life::Gone => {
-                return;
-            }
+            Life::Down
+            | Life::Committing(_)
+            | Life::Retreating
+            | Life::WantsOut { .. }
+            | Life::Leaving(_)
+            | Life::Gone => return,
         }
         self.life = Life::WantsOut { retry_at_ms: now_ms };
         self.tick(now_ms);
@@ -61,12 +67,19 @@ impl Member {
         }
     }
 
+    /// One that waits outside may have to: if all have died, nobody else is there to do it.
+    fn may_set_down(&self) -> bool {
+        matches!(self.life, Life::Joined | Life::Waiting { .. })
+    }
+
     pub(super) fn check_set_down(&self, now_ms: u64, slot: Slot) -> Result<Record, CommandRefused> {
         let record = self.record.ok_or(CommandRefused::There(slot, MemberState::Unknown))?;
         if record.entry(slot).state == MemberState::Down {
             return Err(CommandRefused::There(slot, MemberState::Down));
         }
-        if self.links[slot.index()] || !self.is_silent(now_ms, slot) {
+        // Who joins holds nothing yet, so that it lives is no reason to wait for it.
+        let joins = record.entry(slot).state == MemberState::Joining;
+        if !joins && (self.links[slot.index()] || !self.is_silent(now_ms, slot)) {
             return Err(CommandRefused::Alive(slot));
         }
         Ok(record)

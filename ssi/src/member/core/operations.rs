@@ -70,6 +70,7 @@ impl Member {
         }
         self.settle_claims(&record);
         self.record = Some(record);
+        self.watch_transition(now_ms);
     }
 
     pub(super) fn change_made(&mut self, now_ms: u64, began_ms: u64, change: Change) {
@@ -77,6 +78,7 @@ impl Member {
             Change::BeginJoin { .. } => true,
             Change::FinishJoin(ident)
             | Change::FailJoin(ident)
+            | Change::QuitJoin(ident)
             | Change::BeginLeave(ident)
             | Change::Heartbeat { ident, .. } => ident == self.ident(),
             _ => false,
@@ -90,18 +92,26 @@ impl Member {
                 self.incarnation = own.map_or(0, |own| own.incarnation);
                 self.has_promised = own.is_some_and(|own| own.has_promised);
                 self.heartbeat_at_ms = now_ms + self.timing.heartbeat_every_ms;
+                self.join_deadline_ms = now_ms + self.timing.consent_patience_ms;
                 self.life = Life::Connecting;
             }
             Change::FinishJoin(_) => self.join_finished(),
             // It may want to leave already.
             Change::FailJoin(_) if matches!(self.life, Life::WantsOut { .. }) => {}
             Change::FailJoin(_) => self.life = Life::Isolated,
+            Change::QuitJoin(_) => self.wait_outside(now_ms),
             Change::BeginLeave(_) => self.ask_to_leave(now_ms),
             Change::FinishLeave(_) => {
                 let incarnation = self.incarnation;
                 self.tell_all(&Message::Proceed { incarnation });
                 self.reply(Ok(()));
                 self.stop(Stopped::Left);
+            }
+            Change::Expel(ident) => {
+                self.console_expelled(ident.slot);
+                if self.command.is_some_and(|(_, command)| command == Command::SetDown(ident.slot)) {
+                    self.reply(Ok(()));
+                }
             }
             Change::DeclareDown { ident, .. } => {
                 self.console_down(ident.slot);
@@ -133,12 +143,14 @@ impl Member {
             Change::Heartbeat { .. }
             | Change::FinishJoin(_)
             | Change::FailJoin(_)
+            | Change::QuitJoin(_)
             | Change::BeginLeave(_)
             | Change::FinishLeave(_) => self.stop(match why {
                 ChangeRefused::Incarnation(slot, _) => Stopped::Twin(slot),
+                ChangeRefused::State(_, MemberState::Isolated) => Stopped::Expelled,
                 _ => Stopped::DeclaredDown,
             }),
-            Change::DeclareDown { ident, .. } => {
+            Change::DeclareDown { ident, .. } | Change::Expel(ident) => {
                 if self.command.is_some_and(|(_, command)| command == Command::SetDown(ident.slot)) {
                     self.reply(Err(CommandRefused::Record(why)));
                 }
@@ -153,12 +165,12 @@ impl Member {
     }
 }
 
-/// The order in which one life of a member goes through its states: never back.
+/// The order in which one life of a member goes through its states: never back. One that leaves may be isolated for it.
 fn stage(state: MemberState) -> u8 {
     match state {
         MemberState::Joining => 0,
-        MemberState::Isolated | MemberState::Joined => 1,
-        MemberState::Leaving => 2,
+        MemberState::Joined => 1,
+        MemberState::Leaving | MemberState::Isolated => 2,
         MemberState::Down | MemberState::Suspended | MemberState::Unknown => 3,
     }
 }
@@ -174,12 +186,13 @@ fn is_made(change: &Change, record: &Record) -> bool {
         Change::FinishJoin(ident) => is(ident, MemberState::Joined),
         Change::FailJoin(ident) => is(ident, MemberState::Isolated),
         Change::BeginLeave(ident) => is(ident, MemberState::Leaving),
-        Change::FinishLeave(ident) => {
+        Change::QuitJoin(ident) | Change::FinishLeave(ident) => {
             is(ident, MemberState::Down) && record.entry(ident.slot).why == WhyDown::Left
         }
         Change::DeclareDown { ident, .. } => is(ident, MemberState::Down),
         Change::BeginJoin { .. }
         | Change::Heartbeat { .. }
+        | Change::Expel(_)
         | Change::Abend(_)
         | Change::SetTimeouts(_)
         | Change::MoveTo(_) => false,

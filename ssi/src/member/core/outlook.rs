@@ -12,7 +12,7 @@ impl Member {
         self.take_level();
         self.leave_if_wanted(now_ms);
         match &self.life {
-            Life::Connecting => self.connect(now_ms),
+            Life::Connecting => self.connect(),
             Life::Asking(_) => self.commit_if_all_consent(),
             _ => {}
         }
@@ -98,7 +98,9 @@ impl Member {
         if slot == self.slot {
             return match self.life {
                 Life::Down | Life::Gone | Life::Waiting { .. } => MemberState::Down,
-                Life::Connecting | Life::Asking(_) | Life::Committing(_) => MemberState::Joining,
+                Life::Connecting | Life::Retreating | Life::Asking(_) | Life::Committing(_) => {
+                    MemberState::Joining
+                }
                 Life::Joined => MemberState::Joined,
                 Life::Isolated => MemberState::Isolated,
                 Life::WantsOut { .. } => entry.state,

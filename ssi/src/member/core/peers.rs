@@ -8,6 +8,7 @@ impl Member {
             return;
         }
         self.links[slot.index()] = up;
+        self.heard[slot.index()] = None;
         self.synced[slot.index()] = None;
         self.their_reach[slot.index()] = None;
         self.claims[slot.index()] = Claim::Known;
@@ -52,6 +53,7 @@ impl Member {
             Message::Heartbeat { reached, incarnation, state, .. } => {
                 if state == MemberState::Joined {
                     self.claimed(from, incarnation);
+                    self.heard[from.index()] = Some(incarnation);
                 }
                 if self.is_joined_as(from, incarnation) {
                     self.their_reach[from.index()] = Some(reached);
@@ -94,6 +96,7 @@ impl Member {
             }
             Message::Resynchronise { incarnation, shares } => {
                 self.claimed(from, incarnation);
+                self.heard[from.index()] = Some(incarnation);
                 self.resynchronised(from, incarnation, &shares);
             }
             Message::ShareWanted => self.resynchronise(from),
@@ -177,6 +180,24 @@ impl Member {
         let (view, mut out) = (self.view, Vec::new());
         if let Some(service) = self.services.iter_mut().find(|service| service.name() == name) {
             service.request(&view, number, body, &mut out);
+        }
+        self.outputs(name, out);
+    }
+
+    /// Nobody waits for an answer any more.
+    pub(super) fn withdraw(&mut self, name: &str, number: u64) {
+        let (view, mut out) = (self.view, Vec::new());
+        if let Some(service) = self.services.iter_mut().find(|service| service.name() == name) {
+            service.withdraw(&view, number, &mut out);
+        }
+        self.outputs(name, out);
+    }
+
+    /// An answer came too late for whoever had asked.
+    pub(super) fn unclaimed(&mut self, name: &str, request: &[u8], answer: &[u8]) {
+        let (view, mut out) = (self.view, Vec::new());
+        if let Some(service) = self.services.iter_mut().find(|service| service.name() == name) {
+            service.unclaimed(&view, request, answer, &mut out);
         }
         self.outputs(name, out);
     }

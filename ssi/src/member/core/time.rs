@@ -7,11 +7,26 @@ impl Member {
         now_ms.saturating_sub(self.watch[slot.index()].moved_at_ms) > self.timing.down_after_ms
     }
 
+    /// This member's time, which never goes back. How long it had not looked when its clock was set back nobody can tell; it
+    /// is at most as long as between two looks, else others' heartbeats and its own say nothing any more.
+    pub(super) fn forward(&mut self, now_ms: u64) -> u64 {
+        let time_ms = now_ms.saturating_add(self.set_back_ms);
+        if time_ms >= self.handled_at_ms {
+            return time_ms;
+        }
+        let time_now_ms = self.handled_at_ms.saturating_add(self.timing.gap_ms_max() + 1);
+        self.set_back_ms = time_now_ms - now_ms;
+        time_now_ms
+    }
+
     /// Time in which this member looked at nothing, or a jump of its clock, tells nothing of others' heartbeats.
     pub(super) fn mind_the_gap(&mut self, now_ms: u64) {
         let gap_ms = now_ms.saturating_sub(self.handled_at_ms);
         if gap_ms > self.timing.gap_ms_max() {
             self.watch.iter_mut().for_each(|watch| watch.moved_at_ms = now_ms);
+            if let Some((.., since_ms)) = &mut self.changing {
+                *since_ms = now_ms;
+            }
         }
         self.handled_at_ms = now_ms;
     }
@@ -32,10 +47,15 @@ impl Member {
             self.heartbeat_to_all();
             self.want_shares();
             self.declare_silent(now_ms);
+            self.expel_overdue(now_ms);
             self.retry_held();
         }
+        if self.is_live() && now_ms >= self.beat_at_ms {
+            self.beat_at_ms = now_ms + self.timing.heartbeat_every_ms;
+            self.with_services(|service, view, out| service.beat(view, out));
+        }
         match &self.life {
-            Life::Asking(ask) if now_ms >= ask.deadline_ms => self.ask_again(),
+            Life::Connecting | Life::Asking(_) if self.is_join_overdue(now_ms) => self.quit_join(),
             Life::Leaving(_) => self.finish_leave_if_due(now_ms),
             _ => {}
         }
@@ -84,7 +104,9 @@ impl Member {
     /// Members that cannot live any more: their heartbeat stands still for longer than they may run without.
     pub(super) fn declare_silent(&mut self, now_ms: u64) {
         let Some(record) = self.record else { return };
-        if !record.timeouts || !self.is_member() {
+        // If all have died, only those that start again are there to do it.
+        let watches = self.is_member() || matches!(self.life, Life::Waiting { .. });
+        if !record.timeouts || !watches {
             return;
         }
         let me = self.slot;

@@ -31,6 +31,11 @@ impl Member {
         }
         if let Some(other) = record.changing() {
             self.declare_stuck(now_ms, other);
+            self.expel_overdue(now_ms);
+            return self.operate(None);
+        }
+        if now_ms < self.begin_from_ms || !self.has_way_in() {
+            self.declare_silent(now_ms);
             return self.operate(None);
         }
         self.operate(Some(Change::BeginJoin { slot: self.slot, system: self.system, level: self.level }));
@@ -47,23 +52,18 @@ impl Member {
         self.services.iter().map(|service| (service.name().to_owned(), service.state())).collect()
     }
 
-    pub(super) fn connect(&mut self, now_ms: u64) {
+    pub(super) fn connect(&mut self) {
         if let Some(stranger) = self.stranger() {
             return self.fail_join("Record", &stranger);
         }
         if !self.all_known() {
             return;
         }
-        let joined = self.joined();
-        if joined.iter().any(|slot| !self.links[slot.index()]) {
-            if !std::mem::replace(&mut self.has_told_of_waiting, true) {
-                let text = "HCPPLM1669I Waiting for ISFC connectivity in order to join the SSI cluster";
-                self.effects.push(Effect::Console(text.to_owned()));
-            }
-            return;
+        if self.unreached().next().is_some() {
+            return; // until the deadline
         }
-        let waits_for: BTreeSet<Slot> = joined.into_iter().collect();
-        let deadline_ms = now_ms + self.timing.consent_patience_ms;
+        let waits_for: BTreeSet<Slot> = self.joined().into_iter().collect();
+        let deadline_ms = self.join_deadline_ms;
         self.request_of(&waits_for, Transition::Join);
         self.life = Life::Asking(Ask { waits_for, deadline_ms, ..Ask::default() });
         self.commit_if_all_consent();
@@ -129,7 +129,7 @@ impl Member {
         self.life = Life::Isolated;
     }
 
-    /// Somebody cannot be heard: the attempt is off, and begins anew when all are reached.
+    /// A link is lost: the attempt is off, and begins anew when all are reached, if that is in time.
     pub(super) fn ask_again(&mut self) {
         let incarnation = self.incarnation;
         self.tell_all(&Message::Abort { incarnation });
@@ -146,7 +146,7 @@ impl Member {
                 self.synced[slot.index()] = self.record.map(|record| record.entry(*slot).incarnation);
             }
         }
-        self.has_told_of_waiting = false;
+        (self.told_unreached, self.join_attempts) = ([false; SLOTS], 0);
         self.services.iter_mut().for_each(|service| service.enable());
         let text = format!("HCPPLM1699I The SSI system {} has joined the SSI cluster", self.system);
         self.effects.push(Effect::Console(text));

@@ -8,11 +8,24 @@
 //! it answers no, because of two attempts that know of each other the one of the lower slot wins. So exactly one is
 //! granted. A third member says yes to both if the one of the lower slot asks last, and remembers both: the winner may still
 //! give up for another reason, and a grant is told to all.
+//!
+//! **Whose kind counts.** What kind a user is stands in the directory, which may change while the user is on, and not at the
+//! same moment on all members. So the service goes by who is on, whatever the directory says: a user that is on anywhere as
+//! a single-configuration user is logged on nowhere else, of whichever kind the request is; and one that is on anywhere as a
+//! multiconfiguration user is not logged on as a single-configuration user. It needs no question: the member that logs a
+//! single-configuration user on has had every other member's yes, and each remembers that and refuses its own multi-
+//! configuration logons by it; and each that has an instance on says no.
+//!
+//! **How long a request waits.** It is held while the cluster is In-Flux, and asks while it is Stable. Neither lasts for ever,
+//! but others can make it long, so each request counts the beats it has waited and is refused at [`WAIT_BEATS_MAX`].
+
+mod wire;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
+pub use wire::{LogonAnswer, LogonRefusal, LogonRequest, UserKind};
+use wire::{PeerMessage, decode, encode};
 
 use super::{Output, Service, View};
 use crate::member::{MemberState, Mode};
@@ -21,94 +34,33 @@ use crate::name::{Slot, UserId};
 /// Name of the service.
 pub const LOGON: &str = "Logon";
 
-/// How a user may be logged on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum UserKind {
-    /// On one member at a time (`USER`).
-    Single,
-    /// Once on each member (`IDENTITY`).
-    Multi,
-}
-
-/// What may be asked of the service on its own member.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum LogonRequest {
-    /// LOGON, XAUTOLOG.
-    On(UserId, UserKind),
-    /// LOGOFF, FORCE. Always possible.
-    Off(UserId),
-}
-
-impl LogonRequest {
-    /// As the service takes it.
-    pub fn encode(&self) -> Vec<u8> {
-        encode(self)
-    }
-}
-
-/// Its answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum LogonAnswer {
-    /// Done.
-    Granted,
-    /// Not done.
-    Refused(LogonRefusal),
-}
-
-impl LogonAnswer {
-    /// As the service gives it.
-    ///
-    /// # Errors
-    /// In words, what is wrong with it.
-    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
-        decode(bytes)
-    }
-}
-
-/// Why a user is not logged on or off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-pub enum LogonRefusal {
-    /// The user is logged on there, or is just being.
-    #[error("already logged on at slot {0}")]
-    LoggedOn(Slot),
-    /// Some member cannot be reached, so nobody can tell.
-    #[error("the cluster is in SAFE mode")]
-    Safe,
-    /// It is not logged on here.
-    #[error("not logged on")]
-    NotLoggedOn,
-    /// Too many wait already.
-    #[error("too many requests wait")]
-    TooMany,
-}
-
 /// Requests that may wait for a stable cluster.
 const HELD_MAX: usize = 4096;
+/// Heartbeats that a request waits at most. Longer than one member may join or leave for.
+pub const WAIT_BEATS_MAX: u32 = 30;
+
+/// Planted: how a user is on elsewhere is taken from the directory of the member where it is to be logged on.
+const TRUSTS_ITS_DIRECTORY: bool = cfg!(feature = "planted-trusted-kind");
 
 /// Planted: a yes to another's attempt stops no attempt of this member's own.
 const FORGETS_ITS_YES: bool = cfg!(feature = "planted-forgotten-yes");
-
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-enum PeerMessage {
-    /// May I log this user on? The number is that of the attempt, for the answer.
-    Ask(UserId, u64),
-    Yes(UserId, u64),
-    /// The user is there.
-    No(UserId, u64, Slot),
-    /// Not now: ask again when the cluster is stable.
-    Later(UserId, u64),
-    /// The user is on here now: of several that have asked, this one was granted.
-    Have(UserId),
-    /// I do not hold the user (any more).
-    Free(UserId),
-}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Attempt {
     number: u64,
     request: u64,
+    waited_beats: u32,
     asked: BTreeSet<Slot>,
     waits_for: BTreeSet<Slot>,
+}
+
+/// A request that waits for a stable cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Held {
+    request: u64,
+    user: UserId,
+    kind: UserKind,
+    waited_beats: u32,
 }
 
 /// Who has a user, or wants it and has had this member's yes.
@@ -139,7 +91,7 @@ pub struct Logon {
     others: BTreeMap<UserId, Claims>,
     attempts: BTreeMap<UserId, Attempt>,
     attempts_made: u64,
-    held: Vec<(u64, UserId, UserKind)>,
+    held: Vec<Held>,
 }
 
 impl Logon {
@@ -167,11 +119,13 @@ impl Logon {
         Ok(())
     }
 
-    fn log_on(&mut self, view: &View, request: u64, (user, kind): (UserId, UserKind), out: &mut Vec<Output>) {
+    fn log_on(&mut self, view: &View, held: Held, out: &mut Vec<Output>) {
+        let Held { request, user, kind, waited_beats } = held;
         let holder = if self.mine.contains_key(&user) || self.attempts.contains_key(&user) {
             Some(view.me)
         } else {
-            self.others.get(&user).filter(|_| kind == UserKind::Single).and_then(Claims::first)
+            let minds = kind == UserKind::Single || !TRUSTS_ITS_DIRECTORY;
+            self.others.get(&user).filter(|_| minds).and_then(Claims::first)
         };
         if let Some(holder) = holder {
             return answer(request, LogonAnswer::Refused(LogonRefusal::LoggedOn(holder)), out);
@@ -181,17 +135,18 @@ impl Logon {
             Mode::InFlux if self.held.len() >= HELD_MAX => {
                 answer(request, LogonAnswer::Refused(LogonRefusal::TooMany), out);
             }
-            Mode::InFlux => self.held.push((request, user, kind)),
+            Mode::InFlux => self.held.push(held),
             Mode::Stable if kind == UserKind::Multi => {
                 self.mine.insert(user, kind);
                 answer(request, LogonAnswer::Granted, out);
             }
             Mode::Stable => {
                 let asked: BTreeSet<Slot> = view.peers().collect();
-                self.attempts_made += 1;
+                self.attempts_made = self.attempts_made.wrapping_add(1);
                 let number = self.attempts_made;
                 asked.iter().for_each(|to| send(*to, PeerMessage::Ask(user, number), out));
-                self.attempts.insert(user, Attempt { number, request, waits_for: asked.clone(), asked });
+                self.attempts
+                    .insert(user, Attempt { number, request, waited_beats, waits_for: asked.clone(), asked });
                 self.grant_if_due(view, user, out);
             }
         }
@@ -210,11 +165,12 @@ impl Logon {
     }
 
     /// Ends an attempt; those who said yes are told to forget it.
-    fn give_up(&mut self, view: &View, user: UserId, out: &mut Vec<Output>) -> Option<u64> {
+    fn give_up(&mut self, view: &View, user: UserId, out: &mut Vec<Output>) -> Option<Held> {
         let attempt = self.attempts.remove(&user)?;
         let told = attempt.asked.iter().filter(|slot| view.reached[slot.index()]);
         told.for_each(|to| send(*to, PeerMessage::Free(user), out));
-        Some(attempt.request)
+        let Attempt { request, waited_beats, .. } = attempt;
+        Some(Held { request, user, kind: UserKind::Single, waited_beats })
     }
 
     fn asked(&mut self, view: &View, from: Slot, (user, number): (UserId, u64), out: &mut Vec<Output>) {
@@ -223,8 +179,8 @@ impl Logon {
         } else if self.mine.contains_key(&user) || (self.attempts.contains_key(&user) && view.me < from) {
             PeerMessage::No(user, number, view.me)
         } else {
-            if !FORGETS_ITS_YES && let Some(request) = self.give_up(view, user, out) {
-                answer(request, LogonAnswer::Refused(LogonRefusal::LoggedOn(from)), out);
+            if !FORGETS_ITS_YES && let Some(held) = self.give_up(view, user, out) {
+                answer(held.request, LogonAnswer::Refused(LogonRefusal::LoggedOn(from)), out);
             }
             let claims = self.others.entry(user).or_default();
             match claims.holder.filter(|holder| *holder != from).or(claims.asked.first().copied()) {
@@ -256,12 +212,12 @@ impl Logon {
     fn suspend_attempts(&mut self, view: &View, out: &mut Vec<Output>) {
         let users: Vec<UserId> = self.attempts.keys().copied().collect();
         for user in users {
-            if let Some(request) = self.give_up(view, user, out) {
-                self.held.push((request, user, UserKind::Single));
+            if let Some(held) = self.give_up(view, user, out) {
+                self.held.push(held);
             }
         }
         if view.mode == Mode::Safe {
-            for (request, ..) in self.held.drain(..) {
+            for Held { request, .. } in self.held.drain(..) {
                 answer(request, LogonAnswer::Refused(LogonRefusal::Safe), out);
             }
         }
@@ -285,7 +241,7 @@ impl Service for Logon {
 
     fn check_join(&self, slot: Slot, state: &[u8]) -> Result<(), String> {
         let users: Vec<UserId> = decode(state)?;
-        match users.iter().find(|user| self.mine.get(user) == Some(&UserKind::Single)) {
+        match users.iter().find(|user| self.mine.contains_key(user)) {
             Some(user) => Err(format!("{user} is logged on here and at slot {slot}")),
             None => Ok(()),
         }
@@ -307,8 +263,42 @@ impl Service for Logon {
     }
 
     fn prepare_for_stable(&mut self, view: &View, out: &mut Vec<Output>) {
-        for (request, user, kind) in std::mem::take(&mut self.held) {
-            self.log_on(view, request, (user, kind), out);
+        for held in std::mem::take(&mut self.held) {
+            self.log_on(view, held, out);
+        }
+    }
+
+    fn beat(&mut self, view: &View, out: &mut Vec<Output>) {
+        let waited = |beats: &mut u32| {
+            *beats += 1;
+            *beats > WAIT_BEATS_MAX
+        };
+        let late: Vec<UserId> = self
+            .attempts
+            .iter_mut()
+            .filter_map(|(user, attempt)| waited(&mut attempt.waited_beats).then_some(*user))
+            .collect();
+        let mut late: Vec<Held> = late.into_iter().filter_map(|user| self.give_up(view, user, out)).collect();
+        late.extend(self.held.extract_if(.., |held| waited(&mut held.waited_beats)));
+        for Held { request, .. } in late {
+            answer(request, LogonAnswer::Refused(LogonRefusal::Waited(WAIT_BEATS_MAX)), out);
+        }
+    }
+
+    fn withdraw(&mut self, view: &View, request: u64, out: &mut Vec<Output>) {
+        self.held.retain(|held| held.request != request);
+        let of_it = self.attempts.iter().find(|(_, attempt)| attempt.request == request);
+        if let Some(user) = of_it.map(|(user, _)| *user) {
+            self.give_up(view, user, out);
+        }
+    }
+
+    fn unclaimed(&mut self, view: &View, request: &[u8], answer: &[u8], out: &mut Vec<Output>) {
+        if let Ok(LogonRequest::On(user, _)) = decode(request)
+            && LogonAnswer::decode(answer) == Ok(LogonAnswer::Granted)
+        {
+            // It is off already if somebody forced it meanwhile.
+            let _ = self.log_off(view, user, out);
         }
     }
 
@@ -323,13 +313,13 @@ impl Service for Logon {
                 }
             }
             PeerMessage::No(user, number, holder) if self.is_current(user, number) => {
-                if let Some(request) = self.give_up(view, user, out) {
-                    answer(request, LogonAnswer::Refused(LogonRefusal::LoggedOn(holder)), out);
+                if let Some(held) = self.give_up(view, user, out) {
+                    answer(held.request, LogonAnswer::Refused(LogonRefusal::LoggedOn(holder)), out);
                 }
             }
             PeerMessage::Later(user, number) if self.is_current(user, number) => {
-                if let Some(request) = self.give_up(view, user, out) {
-                    self.held.push((request, user, UserKind::Single));
+                if let Some(held) = self.give_up(view, user, out) {
+                    self.held.push(held);
                 }
             }
             // The answer to an attempt that was given up.
@@ -352,7 +342,9 @@ impl Service for Logon {
 
     fn request(&mut self, view: &View, request: u64, body: &[u8], out: &mut Vec<Output>) {
         match decode::<LogonRequest>(body) {
-            Ok(LogonRequest::On(user, kind)) => self.log_on(view, request, (user, kind), out),
+            Ok(LogonRequest::On(user, kind)) => {
+                self.log_on(view, Held { request, user, kind, waited_beats: 0 }, out);
+            }
             Ok(LogonRequest::Off(user)) => {
                 let done = self.log_off(view, user, out);
                 answer(request, done.map_or_else(LogonAnswer::Refused, |()| LogonAnswer::Granted), out);
@@ -370,75 +362,5 @@ fn answer(request: u64, answer: LogonAnswer, out: &mut Vec<Output>) {
     out.push(Output::Answer { request, body: encode(&answer) });
 }
 
-fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_allocvec(value).expect("these types have no maps or lengths unknown")
-}
-
-fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, String> {
-    match postcard::take_from_bytes(bytes) {
-        Ok((value, [])) => Ok(value),
-        Ok(_) => Err("bytes are left over".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::name::MEMBERS_MAX;
-
-    /// Two members, of which this is the first.
-    fn view(mode: Mode) -> View {
-        let me = Slot::new(1).unwrap();
-        let mut states = [MemberState::Down; MEMBERS_MAX as usize];
-        states[..2].fill(MemberState::Joined);
-        View { me, mode, states, reached: [false, true, false, false] }
-    }
-
-    fn ask(logon: &mut Logon, mode: Mode, request: &LogonRequest) -> Vec<LogonAnswer> {
-        let mut out = Vec::new();
-        logon.request(&view(mode), 1, &request.encode(), &mut out);
-        answers(&out)
-    }
-
-    fn answers(out: &[Output]) -> Vec<LogonAnswer> {
-        let answer = |output: &Output| match output {
-            Output::Answer { body, .. } => Some(LogonAnswer::decode(body).unwrap()),
-            Output::Send { .. } => None,
-        };
-        out.iter().filter_map(answer).collect()
-    }
-
-    #[test]
-    fn users_of_both_kinds_wait_while_the_cluster_changes_and_are_refused_while_it_is_safe() {
-        let user = UserId::new("SOMEBODY").unwrap();
-        for kind in [UserKind::Single, UserKind::Multi] {
-            let mut logon = Logon::new();
-            let on = LogonRequest::On(user, kind);
-            let safe = || LogonAnswer::Refused(LogonRefusal::Safe);
-            assert_eq!(ask(&mut logon, Mode::Safe, &on), [safe()]);
-            assert_eq!(ask(&mut logon, Mode::InFlux, &on), []);
-            assert_eq!(logon.here().count(), 0);
-            let mut out = Vec::new();
-            logon.member_changed(&view(Mode::Safe), &mut out);
-            assert_eq!(answers(&out), [safe()]);
-        }
-        let mut logon = Logon::new();
-        ask(&mut logon, Mode::InFlux, &LogonRequest::On(user, UserKind::Multi));
-        let mut out = Vec::new();
-        logon.prepare_for_stable(&view(Mode::Stable), &mut out);
-        assert_eq!(answers(&out), [LogonAnswer::Granted]);
-    }
-
-    #[test]
-    fn a_user_whose_kind_changes_while_it_is_on_is_still_free_for_all_once_it_is_off() {
-        let user = UserId::new("SOMEBODY").unwrap();
-        let mut logon = Logon { mine: [(user, UserKind::Single)].into(), ..Logon::default() };
-        let again = ask(&mut logon, Mode::Stable, &LogonRequest::On(user, UserKind::Multi));
-        assert_eq!(again, [LogonAnswer::Refused(LogonRefusal::LoggedOn(view(Mode::Stable).me))]);
-        let mut out = Vec::new();
-        logon.request(&view(Mode::Stable), 2, &LogonRequest::Off(user).encode(), &mut out);
-        let free = encode(&PeerMessage::Free(user));
-        assert!(out.contains(&Output::Send { to: Slot::new(2).unwrap(), body: free }), "{out:?}");
-    }
-}
+mod tests;

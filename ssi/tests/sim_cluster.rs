@@ -48,6 +48,7 @@ fn no_invariant_breaks_for_any_seed() {
         sum.mixed,
         sum.jumps,
         sum.orders,
+        sum.watched,
     ];
     assert!(happened.iter().all(|count| *count > seeds / 4), "too little happens: {sum:?}");
 }

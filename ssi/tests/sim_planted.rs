@@ -9,7 +9,8 @@ use ssi::sim::Simulation;
 const PLANTED: bool = cfg!(any(
     feature = "planted-no-fence",
     feature = "planted-forgotten-yes",
-    feature = "planted-early-commit"
+    feature = "planted-early-commit",
+    feature = "planted-fence-behind-console"
 ));
 
 #[test]

@@ -1,6 +1,7 @@
 //! A cluster of real members in a trial's directory.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -45,10 +46,20 @@ impl<'a> Cluster<'a> {
         self.trial.run(&format!("{first} {} {rest}", self.dir.display()))
     }
 
-    /// Starts these members and does not wait for them.
+    /// Starts a member and does not wait for it.
     pub(crate) fn start(&self, member: &str) {
         let words = format!("member {} {member} --quiet", self.dir.display());
-        let mut command = self.trial.lgr(&words);
+        self.start_as(member, self.trial.lgr(&words));
+    }
+
+    /// The same, in a mount namespace of its own.
+    pub(crate) fn start_apart(&self, member: &str) {
+        let mut command = Command::new("unshare");
+        command.args(["-m", env!("CARGO_BIN_EXE_lgr"), "member"]).arg(&self.dir).args([member, "--quiet"]);
+        self.start_as(member, command);
+    }
+
+    fn start_as(&self, member: &str, mut command: Command) {
         command.env(super::MARK, self.trial.mark());
         command.stdin(std::process::Stdio::null());
         let log = std::fs::File::create(self.dir.join(format!("log/{member}.out"))).unwrap();
@@ -132,7 +143,9 @@ impl<'a> Cluster<'a> {
 
     /// What a member's operators were told.
     pub(crate) fn log(&self, member: &str) -> String {
-        std::fs::read_to_string(self.dir.join(format!("log/{member}.log"))).unwrap_or_default()
+        let path = self.dir.join(format!("log/{member}.log"));
+        // A pipe would have to be waited for.
+        if path.is_file() { std::fs::read_to_string(path).unwrap_or_default() } else { String::new() }
     }
 
     fn logs(&self) -> String {

@@ -94,7 +94,7 @@ impl From<CallError> for Refusal {
     fn from(error: CallError) -> Self {
         Self::plain(match error {
             CallError::TimedOut(_) => format!("{error}; it may still be done"),
-            CallError::Stopped => error.to_string(),
+            CallError::Stopped => "this member has stopped".to_owned(),
         })
     }
 }
@@ -307,7 +307,14 @@ impl Cp {
     fn dispatch(&self, issuer: &Issuer, words: &mut Words<'_>) -> Outcome {
         let Some(name) = words.next() else { return Ok(Response::lines(Vec::new())) };
         let command = Command::find(&COMMANDS, name, issuer).ok_or_else(|| unknown(name))?;
-        (command.run)(self, issuer, words)
+        let outcome = (command.run)(self, issuer, words);
+        // An answer that was put together when the member still ran need not be true any more. That it stops, is; what another
+        // member says, and what #CP has carried out, has been looked at there.
+        let stays_true = matches!(command.name, "SHUTDOWN" | "ABEND" | "AT" | "#CP");
+        if !stays_true && self.handle.has_stopped() {
+            return Err(CallError::Stopped.into());
+        }
+        outcome
     }
 
     /// The slot of a member, by its name.

@@ -10,6 +10,9 @@ use crate::name::{Slot, SystemName, UserId};
 use crate::node::{self, Snapshot, Stamp};
 use crate::service::UserKind;
 
+/// A member that is well looks at the cluster more often than that.
+const AGE_MS_MAX: u64 = 2_000;
+
 /// What can be queried.
 pub(super) static QUERIES: [Command; 6] = [
     Command {
@@ -85,6 +88,8 @@ struct SsiData {
     pdr_device: String,
     slots: Vec<SlotData>,
     waits_for: Option<String>,
+    /// How old all of this is.
+    age_ms: u64,
 }
 
 #[derive(Serialize)]
@@ -102,7 +107,7 @@ fn ssi(cp: &Cp, words: &mut Words<'_>) -> Outcome {
     let Some(ssi) = &cp.effective.ssi else {
         return Ok(Response::line("This system is not a member of an SSI cluster."));
     };
-    let snapshot = cp.handle.snapshot();
+    let snapshot = cp.handle.snapshot()?;
     let pdr_volume = snapshot.record_volume.map_or_else(|| "------".to_owned(), |label| label.to_string());
     let data = SsiData {
         name: ssi.name.to_string(),
@@ -112,6 +117,7 @@ fn ssi(cp: &Cp, words: &mut Words<'_>) -> Outcome {
         pdr_device: device(cp, &snapshot),
         slots: Slot::all().map(|slot| slot_data(cp, &snapshot, slot)).collect(),
         waits_for: snapshot.waits_for.clone(),
+        age_ms: snapshot.age_ms,
     };
     let mut lines = vec![
         format!("SSI Name: {}", data.name),
@@ -122,6 +128,12 @@ fn ssi(cp: &Cp, words: &mut Words<'_>) -> Outcome {
     ];
     lines.extend(data.slots.iter().map(slot_line));
     lines.extend(data.waits_for.iter().map(|what| format!("{} waits {what}", cp.member())));
+    if data.age_ms > AGE_MS_MAX {
+        lines.push(format!(
+            "This was so {} s ago; the member has looked at nothing since.",
+            data.age_ms / 1_000
+        ));
+    }
     Ok(Response::lines(lines).with_data(&data))
 }
 
@@ -239,7 +251,7 @@ struct Name {
 fn names(cp: &Cp, issuer: &Issuer, words: &mut Words<'_>) -> Outcome {
     if !words.accept("AT") {
         words.end()?;
-        let names: Vec<Name> = here(cp).into_iter().chain(elsewhere(cp)).collect();
+        let names: Vec<Name> = here(cp)?.into_iter().chain(elsewhere(cp)?).collect();
         return Ok(Response::lines(table(&names)).with_data(&names));
     }
     if words.accept("ALL") {
@@ -251,18 +263,18 @@ fn names(cp: &Cp, issuer: &Issuer, words: &mut Words<'_>) -> Outcome {
     names_at(cp, issuer, member)
 }
 
-fn here(cp: &Cp) -> Vec<Name> {
-    let users = cp.handle.snapshot().users;
-    users
+fn here(cp: &Cp) -> Result<Vec<Name>, Refusal> {
+    let users = cp.handle.snapshot()?.users;
+    Ok(users
         .into_iter()
         .map(|(user, _): (UserId, UserKind)| Name { user, member: cp.member(), at: "DSC" })
-        .collect()
+        .collect())
 }
 
-fn elsewhere(cp: &Cp) -> Vec<Name> {
-    let users = cp.handle.snapshot().users_elsewhere;
+fn elsewhere(cp: &Cp) -> Result<Vec<Name>, Refusal> {
+    let users = cp.handle.snapshot()?.users_elsewhere;
     let name = |(user, slot)| Some(Name { user, member: cp.member_in(slot)?, at: "SSI" });
-    users.into_iter().filter_map(name).collect()
+    Ok(users.into_iter().filter_map(name).collect())
 }
 
 /// Four to a line, as CP has it.
@@ -279,7 +291,7 @@ fn names_at(cp: &Cp, issuer: &Issuer, member: SystemName) -> Outcome {
     if member != cp.member() {
         return super::at::call(cp, issuer, member, &format!("QUERY NAMES AT {member}"));
     }
-    let names = here(cp);
+    let names = here(cp)?;
     let lines = table(&names).into_iter().map(|line| format!("{member:<8} : {line}")).collect();
     Ok(Response::lines(lines).with_data(&names))
 }

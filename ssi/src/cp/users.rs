@@ -24,7 +24,7 @@ pub(super) fn xautolog(cp: &Cp, issuer: &Issuer, words: &mut Words<'_>) -> Outco
     cp.console.tell(&format!("AUTO LOGON  ***       {user:<8} BY {}", issuer.user));
     Ok(Response::lines(vec![
         "Command accepted".to_owned(),
-        format!("AUTO LOGON  ***       {user:<8} USERS = {}", cp.handle.snapshot().users.len()),
+        format!("AUTO LOGON  ***       {user:<8} USERS = {}", cp.handle.snapshot()?.users.len()),
     ]))
 }
 
@@ -38,7 +38,7 @@ pub(super) fn logon(cp: &Cp, _: &Issuer, words: &mut Words<'_>) -> Outcome {
         return Err(wrong());
     }
     ask(cp, user, LogonRequest::On(user, entry.kind))?;
-    cp.console.tell(&format!("LOGON AS  {user:<8} USERS = {}", cp.handle.snapshot().users.len()));
+    cp.console.tell(&format!("LOGON AS  {user:<8} USERS = {}", cp.handle.snapshot()?.users.len()));
     Ok(Response::line(format!("LOGON of {user} at {}", cp.member())))
 }
 
@@ -55,7 +55,7 @@ pub(super) fn force(cp: &Cp, issuer: &Issuer, words: &mut Words<'_>) -> Outcome 
     words.accept("LOGOFF");
     words.accept("IMMED");
     words.end()?;
-    let snapshot = cp.handle.snapshot();
+    let snapshot = cp.handle.snapshot()?;
     let is_here = snapshot.users.iter().any(|(held, _)| *held == user);
     let there = snapshot.users_elsewhere.iter().find(|(held, _)| *held == user);
     if let (false, Some((_, slot))) = (is_here, there)

@@ -217,6 +217,17 @@ impl Member {
         Some(at_ms.saturating_sub(self.set_back_ms))
     }
 
+    /// The last moment at which this member's guests may run and it may speak for the cluster, if that has a limit as yet.
+    ///
+    /// Others may declare it down some time after that, whether or not it is ever called again. So whoever drives it sees to
+    /// this by means that work though the driver itself hangs: it takes the moment down before it carries an effect out.
+    pub fn fence_at_ms(&self) -> Option<u64> {
+        let is_bound = self.is_live() && (self.has_promised || self.timeouts());
+        let is_bound = is_bound && !cfg!(feature = "planted-no-fence");
+        let at_ms = self.written_at_ms + self.timing.fence_after_ms;
+        is_bound.then(|| at_ms.saturating_sub(self.set_back_ms))
+    }
+
     /// Takes what happened; `now_ms` is any clock that goes forward and counts the time the system sleeps, too. If it is set
     /// back all the same, nobody knows how much time has passed, and the member counts more than it has looked away for.
     pub fn handle(&mut self, now_ms: u64, input: Input) -> Vec<Effect> {
@@ -236,6 +247,7 @@ impl Member {
             Input::Request { service, number, body } => self.request(&service, number, &body),
             Input::Withdraw { service, number } => self.withdraw(&service, number),
             Input::Unclaimed { service, request, answer } => self.unclaimed(&service, &request, &answer),
+            Input::Abend => self.abend(),
         }
         self.reconcile(now_ms);
         self.next_operation(now_ms);
@@ -269,21 +281,36 @@ impl Member {
 
     fn fence_if_late(&mut self, now_ms: u64) -> bool {
         let silent_ms = now_ms.saturating_sub(self.written_at_ms);
-        let late = !cfg!(feature = "planted-no-fence")
-            && self.is_live()
-            && (self.has_promised || self.timeouts())
-            && silent_ms > self.timing.fence_after_ms;
+        let late = self.fence_at_ms().is_some() && silent_ms > self.timing.fence_after_ms;
         if late {
             self.stop(Stopped::Fenced { silent_ms });
         }
         late
     }
 
+    /// Stops without leaving. The record says so at once, and not before the guests have ended: others act on what it says.
+    fn abend(&mut self) {
+        let is_live = self.is_live();
+        self.stop(Stopped::Abend);
+        if is_live {
+            self.effects.push(Effect::Record(Some(Change::Abend(self.ident()))));
+        }
+    }
+
+    /// The guests end before anybody hears of anything else that follows.
     fn stop(&mut self, why: Stopped) {
         if self.life != Life::Gone {
             self.life = Life::Gone;
-            self.effects.push(Effect::Console(format!("SSI system {} stops: {why}", self.system)));
-            self.effects.push(Effect::Stop(why));
+            // What a service has granted in the same moment is not to be had any more.
+            self.effects.retain(|effect| !matches!(effect, Effect::Answer(..)));
+            let text = format!("SSI system {} stops: {why}", self.system);
+            let stop = Effect::Stop(why);
+            if cfg!(feature = "planted-fence-behind-console") {
+                self.effects.extend([Effect::Console(text), stop]);
+            } else {
+                self.effects.insert(0, stop);
+                self.effects.push(Effect::Console(text));
+            }
         }
     }
 }

@@ -92,6 +92,8 @@ pub enum Input {
         /// The answer.
         answer: Vec<u8>,
     },
+    /// Stop at once, without leaving.
+    Abend,
 }
 
 /// How an operation on the record went.
@@ -172,7 +174,7 @@ pub enum Stopped {
     },
 }
 
-/// What is to be done, in order.
+/// What is to be done, in order. [`Effect::Stop`] comes before all others.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// Read the record, and if there is a change make it, in one atomic operation; answer [`Input::Record`].
@@ -187,6 +189,6 @@ pub enum Effect {
     Reply(u64, Result<(), CommandRefused>),
     /// The answer to a request of a service.
     Answer(u64, Vec<u8>),
-    /// Stop every guest, and then this member.
+    /// End every guest at once; when the other effects are carried out, as far as that takes no long time, end this member.
     Stop(Stopped),
 }

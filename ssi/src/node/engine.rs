@@ -8,6 +8,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::clock::now_ms;
 use super::console::Console;
+use super::fence::{End, Fence};
 use super::inbox::{Event, Handle, Request};
 use super::mesh::Mesh;
 use super::volume::RecordThread;
@@ -22,6 +23,7 @@ pub(super) struct Engine {
     pub(super) record: RecordThread,
     pub(super) mesh: Arc<Mesh>,
     pub(super) console: Arc<Console>,
+    fence: Arc<Fence>,
     commands: BTreeMap<u64, Sender<Result<(), CommandRefused>>>,
     requests: BTreeMap<u64, Request>,
     numbers: u64,
@@ -37,22 +39,23 @@ impl Engine {
         console: Arc<Console>,
     ) -> Self {
         let (commands, requests) = (BTreeMap::new(), BTreeMap::new());
-        Self { member, events, handle, record, mesh, console, commands, requests, numbers: 0 }
+        let fence = handle.fence().clone();
+        Self { member, events, handle, record, mesh, console, fence, commands, requests, numbers: 0 }
     }
 
     /// Runs the member until it stops.
     pub(super) fn run(mut self) -> Stopped {
         let mut stopped = self.feed(Input::Start);
         while stopped.is_none() {
-            let wait_ms = self.member.timeout_ms().map_or(1_000, |at| at.saturating_sub(now_ms()));
+            let fence_at_ms = self.member.fence_at_ms().map(|at_ms| at_ms + 1);
+            let at_ms = self.member.timeout_ms().into_iter().chain(fence_at_ms).min();
+            let wait_ms = at_ms.map_or(1_000, |at_ms| at_ms.saturating_sub(now_ms()));
             stopped = match self.events.recv_timeout(Duration::from_millis(wait_ms)) {
                 Ok(event) => self.event(event),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => self.feed(Input::Tick),
             };
         }
-        let why = stopped.unwrap_or(Stopped::Left);
-        self.handle.lock().stopped = Some(why.clone());
-        why
+        stopped.unwrap_or(Stopped::Left)
     }
 
     fn event(&mut self, event: Event) -> Option<Stopped> {
@@ -84,37 +87,60 @@ impl Engine {
                 let service = self.requests.remove(&number)?.service.to_owned();
                 self.feed(Input::Withdraw { service, number })
             }
-            Event::Abend => {
-                self.record.abend(&self.member);
-                self.console.tell("System abend: this member stops without leaving the cluster");
-                Some(Stopped::Abend)
-            }
+            Event::Abend => self.feed(Input::Abend),
         }
     }
 
+    /// The deadline is taken down before anything is done that could keep this thread from its next look at the time; if the
+    /// member stops, its guests end before anything else is done at all.
     fn feed(&mut self, input: Input) -> Option<Stopped> {
-        let effects = self.member.handle(now_ms(), input);
+        let looked_at_ms = now_ms();
+        let effects = self.member.handle(looked_at_ms, input);
+        // One that stops has no deadline any more; the one before holds until its guests have ended.
+        if !effects.iter().any(|effect| matches!(effect, Effect::Stop(_))) {
+            self.fence.take_down(looked_at_ms, self.member.fence_at_ms());
+        }
         let (mut stopped, mut unclaimed) = (None, Vec::new());
+        let mut last_change = None;
         for effect in effects {
             match effect {
-                Effect::Record(change) => self.record.operate(change),
-                Effect::Send(to, message) => self.mesh.send(to, &message),
-                Effect::Console(text) => self.console.tell(&text),
-                Effect::Changed(_) => {}
-                Effect::Reply(number, outcome) => {
-                    if let Some(answer) = self.commands.remove(&number) {
-                        let _ = answer.send(outcome);
-                    }
+                Effect::Stop(why) => {
+                    self.fence.end(End::of(&why));
+                    self.handle.lock().stopped = Some(why.clone());
+                    self.requests.clear();
+                    stopped = Some(why);
                 }
+                Effect::Record(change) if stopped.is_some() => last_change = change,
                 Effect::Answer(number, body) => unclaimed.extend(self.answer(number, body)),
-                Effect::Stop(why) => stopped = Some(why),
+                other => self.perform(other),
             }
         }
-        for input in unclaimed {
-            stopped = self.feed(input).or(stopped);
-        }
         self.publish();
+        if stopped.is_some() {
+            self.commands.clear();
+        }
+        if let Some(change) = last_change {
+            self.record.last_word(change);
+        }
+        for input in unclaimed {
+            stopped = stopped.or_else(|| self.feed(input));
+        }
         stopped
+    }
+
+    /// Nothing in here waits for anybody but another thread that does as little.
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Record(change) => self.record.operate(change),
+            Effect::Send(to, message) => self.mesh.send(to, &message),
+            Effect::Console(text) => self.console.tell(&text),
+            Effect::Reply(number, outcome) => {
+                if let Some(answer) = self.commands.remove(&number) {
+                    let _ = answer.send(outcome);
+                }
+            }
+            Effect::Changed(_) | Effect::Answer(..) | Effect::Stop(_) => {}
+        }
     }
 
     /// Gives an answer to whoever waits for it; if nobody does, the core hears of that.

@@ -99,7 +99,7 @@ impl Mesh {
         let me = effective.member;
         let mut peers = Vec::new();
         for (slot, partner) in members.iter().copied().filter(|(_, member)| *member != me) {
-            let my_slot = handle.snapshot().slot;
+            let my_slot = handle.slot();
             let door = door(effective, options, (my_slot, me), (slot, partner))?;
             let devices = devices(effective, partner)?;
             let link = LinkOptions {

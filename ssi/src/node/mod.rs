@@ -11,8 +11,11 @@
 //! ```
 //!
 //! Only the engine's thread touches the core. It never waits for anything but its inbox: what goes to peers is queued, the
-//! record is read and written by a thread of its own. Its clock counts the time the machine sleeps, and it asks the core
+//! record and the log are written by threads of their own. Its clock counts the time the machine sleeps, and it asks the core
 //! before it does anything: a member that was stopped for long stops itself before it acts.
+//!
+//! If the engine hangs all the same, or panics, a watchdog ends the guests at the core's deadline, and nobody speaks for the
+//! member any more: `ssi/src/node/fence.rs`.
 
 mod attach;
 mod clock;
@@ -20,7 +23,9 @@ mod console;
 mod control;
 mod dir;
 mod engine;
+mod fence;
 mod inbox;
+mod log;
 mod mesh;
 mod parcel;
 mod peer;
@@ -33,6 +38,7 @@ pub use attach::{AttachedVolume, attach, attach_all};
 pub use console::{Console, Listener};
 pub use control::{Answer, Asked, CONNECTIONS_MAX, Client, ClientError, ClientSender, ControlError};
 pub use dir::{ClusterDir, make_private};
+pub use fence::Ending;
 pub use inbox::{CallError, Handle, Snapshot};
 pub use mesh::{Mesh, MeshError, MeshOptions};
 pub use peer::{DeviceRefused, Peer};

@@ -229,8 +229,9 @@ impl Drop for Peer {
 }
 
 impl Inner {
+    /// Whoever may speak no longer is cut off from here, though nobody has said so: the engine may hang.
     fn stops(&self) -> bool {
-        self.stop.load(Ordering::SeqCst)
+        self.stop.load(Ordering::SeqCst) || self.handle.is_silent()
     }
 
     /// The link, and the device's number on it.
@@ -344,7 +345,9 @@ impl Inner {
                 Ok(LinkEvent::DeviceUp(device)) => self.tell_device(device, "is up"),
                 Ok(_) => {}
                 Err(_) if self.stops() => {
-                    let _ = link.flush(Duration::from_millis(500));
+                    if !self.handle.is_silent() {
+                        let _ = link.flush(Duration::from_millis(500));
+                    }
                     self.cut();
                     return;
                 }

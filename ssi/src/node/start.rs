@@ -6,14 +6,16 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, bounded};
 
 use super::attach::attach_all;
 use super::console::Console;
 use super::control::{self, ControlError};
 use super::dir::{ClusterDir, make_private};
 use super::engine::Engine;
+use super::fence::{self, End, Ending, EngineLives};
 use super::inbox::Handle;
 use super::mesh::{Mesh, MeshError, MeshOptions};
 use super::volume::{RecordStore, RecordThread};
@@ -25,8 +27,6 @@ use crate::name::{Slot, SystemName};
 use crate::service::{Configuration, Logon, Service};
 use crate::source::{Limits, Severity, Source};
 
-/// How long a member that has stopped goes on answering.
-const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a member waits for its turn to leave.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(600);
 
@@ -42,6 +42,8 @@ pub struct NodeOptions {
     pub insecure_plaintext: bool,
     /// How links are run.
     pub link: isfc::LinkOptions,
+    /// What ends the guests, and the process; none: nothing runs in this process that would have to end.
+    pub ending: Option<Arc<dyn Ending>>,
 }
 
 /// Why a member does not start.
@@ -103,7 +105,7 @@ pub struct Node {
     handle: Handle,
     mesh: Arc<Mesh>,
     console: Arc<Console>,
-    engine: JoinHandle<Stopped>,
+    ended: Receiver<Stopped>,
     control_socket: PathBuf,
     pending: Arc<AtomicUsize>,
     _lock: File,
@@ -156,7 +158,7 @@ impl Node {
         let console = Console::open(Some(&log)).map_err(|source| StartError::File { path: log, source })?;
         let console = Arc::new(console);
         users.tell_to(&console);
-        let (handle, events) = Handle::new(slot);
+        let (handle, events) = Handle::new(slot, options.ending);
         let mesh_options = MeshOptions {
             run_dir: dir.run(),
             pki_dir: dir.pki(),
@@ -177,9 +179,15 @@ impl Node {
         let control_socket = dir.control_socket(member);
         control::serve(&control_socket, &cp)?;
         let engine = Engine::new(core, events, handle.clone(), record, mesh.clone(), console.clone());
-        let engine = std::thread::Builder::new().name("ssi-member".into()).spawn(move || engine.run())?;
+        let (why, ended) = bounded(1);
+        fence::watch(handle.fence().clone(), console.clone(), why.clone())?;
+        let lives = EngineLives { fence: handle.fence().clone(), ended: why };
+        std::thread::Builder::new().name("ssi-member".into()).spawn(move || {
+            let why = engine.run();
+            let _ = lives.ended.try_send(why);
+        })?;
         let pending = cp.pending.clone();
-        Ok(Self { handle, mesh, console, engine, control_socket, pending, _lock: lock })
+        Ok(Self { handle, mesh, console, ended, control_socket, pending, _lock: lock })
     }
 
     /// A way to the member.
@@ -197,15 +205,16 @@ impl Node {
         Stopper(self.handle.clone())
     }
 
-    /// Waits until the member has stopped, and clears up behind it.
+    /// Waits until the member has stopped, and clears up behind it. Threads of it that hang are left behind.
     pub fn wait(self) -> Stopped {
-        let why = self.engine.join().unwrap_or(Stopped::Abend);
+        let why = self.ended.recv().unwrap_or(Stopped::Abend);
         // Whoever has asked for this end hears that it has come.
-        let deadline = Instant::now() + LAST_WORDS_PATIENCE;
+        let deadline = Instant::now() + End::of(&why).last_words_patience();
         while self.pending.load(Ordering::SeqCst) > 0 && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
         }
         self.mesh.stop();
+        self.console.flush(End::of(&why).last_words_patience());
         // Whoever takes calls looks up, and finds that it is over.
         drop(std::os::unix::net::UnixStream::connect(&self.control_socket));
         let _ = std::fs::remove_file(&self.control_socket);

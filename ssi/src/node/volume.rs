@@ -1,17 +1,17 @@
 //! The thread that carries out operations on the record, one after the other.
 
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Sender, bounded};
 
 use super::inbox::Handle;
-use crate::member::{Change, Input, Member, RecordOutcome};
+use crate::member::{Change, Input, RecordOutcome};
 use crate::name::VolumeLabel;
 use crate::pdr::Stamps;
 
-/// How long an abend waits for the record.
-const ABEND_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a member that has stopped waits for the record to take its last word.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where the record is: reads it, and if there is a change makes it, in one atomic operation.
 pub trait RecordStore: Send {
@@ -44,15 +44,16 @@ impl RecordThread {
         let thread = std::thread::Builder::new().name("ssi-record".into()).spawn(move || {
             for order in orders {
                 match order {
+                    // What was asked for before the end, and has not begun, nobody wants any more.
+                    Work::Operate(_) if handle.is_silent() => {}
                     Work::Operate(change) => {
                         let outcome = store.operate(change);
+                        let (stamps, volume) = (store.stamps().unwrap_or_default(), store.volume());
                         let mut snapshot = handle.lock();
-                        snapshot.stamps = store.stamps().unwrap_or_default();
-                        snapshot.record_volume = store.volume();
+                        (snapshot.stamps, snapshot.record_volume) = (stamps, volume);
                         drop(snapshot);
-                        if !handle.bring(Input::Record(outcome)) {
-                            return;
-                        }
+                        // A member that has stopped may still have a last word.
+                        let _ = handle.bring(Input::Record(outcome));
                     }
                     Work::Last(change, done) => {
                         store.operate(Some(change));
@@ -69,11 +70,12 @@ impl RecordThread {
         let _ = self.work.try_send(Work::Operate(change));
     }
 
-    /// Marks the member down, if the record answers in time.
-    pub(super) fn abend(&self, member: &Member) {
+    /// The last change, if the record takes it in time.
+    pub(super) fn last_word(&self, change: Change) {
+        let deadline = Instant::now() + LAST_PATIENCE;
         let (done, ended) = bounded(1);
-        if self.work.send_timeout(Work::Last(Change::Abend(member.ident()), done), ABEND_PATIENCE).is_ok() {
-            let _ = ended.recv_timeout(ABEND_PATIENCE);
+        if self.work.send_deadline(Work::Last(change, done), deadline).is_ok() {
+            let _ = ended.recv_deadline(deadline);
         }
     }
 }

@@ -23,13 +23,14 @@ impl fmt::Display for Violation {
 }
 
 impl Simulation {
-    fn violation(&self, what: String) -> Violation {
+    pub(super) fn violation(&self, what: String) -> Violation {
         Violation { at_ms: self.now_ms, what }
     }
 
     /// After every event.
     pub(super) fn check(&self) -> Result<(), Violation> {
         self.check_guests()?;
+        self.check_words()?;
         self.check_record()
     }
 

@@ -1,7 +1,7 @@
 //! A whole cluster in one thread, in virtual time, from a seed: the very cores that real members run, and everything that
 //! can happen to them.
 //!
-//! Members are started, stopped, killed and put to sleep, abend, and have clocks that jump; links are cut and heal; the record
+//! Members are started, stopped, killed and put to sleep, abend, have engines that stand still and clocks that jump; links are cut and heal; the record
 //! answers late, or not, or makes a change and does not say so, or cannot be reached for a while, or is moved; operators turn
 //! cross-system timeouts on and off, declare members down that are not, and write configurations that do not fit; members of
 //! the previous level join; users log on everywhere at once. After every event the invariants are looked at. What happens to
@@ -11,6 +11,7 @@
 
 mod check;
 mod dice;
+mod fence;
 mod network;
 mod process;
 mod tally;
@@ -116,6 +117,7 @@ impl Simulation {
         while let Some(((at, _), event)) = self.events.pop_first() {
             self.now_ms = at;
             self.tally.events += 1;
+            self.watch();
             self.event(event)?;
             self.check()?;
             if self.now_ms > self.trouble_until_ms && self.is_at_rest() {

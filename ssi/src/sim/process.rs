@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Event, Simulation, Violation};
+use super::{Event, SLOTS, Simulation, Violation};
 use crate::config::Comparison;
 use crate::member::{Effect, Input, LEVEL, LEVEL_OLDEST, Member, Timing};
 use crate::name::{Slot, SystemName, UserId};
@@ -31,8 +31,15 @@ pub(super) struct Node {
     /// Its configuration.
     pub(super) written: Written,
     pub(super) paused: bool,
-    /// What came while it slept.
+    /// Its engine stands still, and its guests do not.
+    pub(super) blocked: bool,
+    /// The core's deadline, as the engine has taken it down: for the watchdog, and for those who answer.
+    pub(super) fence_at_ms: Option<u64>,
+    /// What came while it slept or stood still.
     pub(super) backlog: Vec<Input>,
+    /// Changes of the link to each other member among that: what the core sends before it hears of them belongs to a link
+    /// that is no more.
+    pub(super) unheard: [usize; SLOTS],
     /// Users whose guests run here.
     pub(super) guests: BTreeSet<UserId>,
     /// Its clock is ahead of true time, and has jumped last.
@@ -52,7 +59,10 @@ impl Node {
             boot: 0,
             written: Written::Right,
             paused: false,
+            blocked: false,
+            fence_at_ms: None,
             backlog: Vec::new(),
+            unheard: [0; SLOTS],
             guests: BTreeSet::new(),
             ahead_ms: 0,
             jumped_at_ms: 0,
@@ -85,7 +95,7 @@ impl Simulation {
         let node = &mut self.nodes[slot.index()];
         node.written = written;
         node.boot += 1;
-        node.paused = false;
+        (node.paused, node.blocked) = (false, false);
         let level = if old { LEVEL_OLDEST } else { LEVEL };
         node.member = Some(Member::new(slot, system(slot), Timing::default(), services).speaking(level));
         self.input(slot, Input::Start)
@@ -96,8 +106,9 @@ impl Simulation {
         let node = self.node(slot);
         node.member = None;
         node.boot += 1;
-        node.paused = false;
+        (node.paused, node.blocked, node.fence_at_ms) = (false, false, None);
         node.backlog.clear();
+        node.unheard = [0; SLOTS];
         node.guests.clear();
         node.requests.clear();
         self.note(|| format!("{slot}: is dead"));
@@ -105,13 +116,17 @@ impl Simulation {
 
     pub(super) fn resume(&mut self, slot: Slot) -> Result<(), Violation> {
         let node = self.node(slot);
-        if !std::mem::take(&mut node.paused) {
+        let (paused, blocked) = (std::mem::take(&mut node.paused), std::mem::take(&mut node.blocked));
+        if !paused && !blocked {
             return Ok(());
         }
         let backlog = std::mem::take(&mut node.backlog);
         self.note(|| format!("{slot}: wakes up"));
         for input in backlog.into_iter().chain([Input::Tick]) {
             if self.lives(slot) {
+                if let Input::Link(other, _) = input {
+                    self.node(slot).unheard[other.index()] -= 1;
+                }
                 self.input(slot, input)?;
             }
         }
@@ -125,12 +140,16 @@ impl Simulation {
         }
         let node = &mut self.nodes[slot.index()];
         let Some(member) = &mut node.member else { return Ok(()) };
-        if node.paused {
+        if node.paused || node.blocked {
+            if let Input::Link(other, _) = input {
+                node.unheard[other.index()] += 1;
+            }
             node.backlog.push(input);
             return Ok(());
         }
         let effects = member.handle(now_ms + node.ahead_ms, input);
         let timeout = member.timeout_ms().map(|at| at.saturating_sub(node.ahead_ms));
+        node.fence_at_ms = member.fence_at_ms();
         let boot = node.boot;
         if let Some(at) = timeout {
             // One timer too many does no harm: a tick before its time changes nothing.
@@ -143,8 +162,30 @@ impl Simulation {
                 self.after(at.max(now_ms + 1) - now_ms, Event::Tick(slot, boot));
             }
         }
+        self.perform(slot, boot, effects)
+    }
+
+    /// As the engine does it: at a stop the guests end where it stands, and the process with the last effect.
+    fn perform(&mut self, slot: Slot, boot: u64, effects: Vec<Effect>) -> Result<(), Violation> {
+        let mut stops = effects.iter().any(|effect| matches!(effect, Effect::Stop(_)));
+        let ends = stops;
         for effect in effects {
-            self.effect(slot, boot, effect)?;
+            match effect {
+                Effect::Stop(_) => {
+                    stops = false;
+                    self.node(slot).guests.clear();
+                    self.effect(slot, boot, effect)?;
+                }
+                // What an effect sets going may be over before the next one: others act on it while the guests run.
+                Effect::Record(change) if stops => {
+                    let written = self.node(slot).written;
+                    self.carry(slot, boot, change, written)?;
+                }
+                effect => self.effect(slot, boot, effect)?,
+            }
+        }
+        if ends {
+            self.die(slot);
         }
         Ok(())
     }
@@ -157,13 +198,13 @@ impl Simulation {
                 let written = self.node(slot).written;
                 self.after(delay, Event::Carry(slot, boot, change, written));
             }
+            Effect::Send(to, _) if self.node(slot).unheard[to.index()] > 0 => {}
             Effect::Send(to, message) => self.network.send(slot, to, message, self.now_ms, &mut self.dice),
             Effect::Answer(number, body) => self.answered(slot, number, &body)?,
             Effect::Stop(why) => {
                 if why != crate::member::Stopped::Left {
                     self.tally.fenced += 1;
                 }
-                self.die(slot);
             }
             Effect::Reply(_, Ok(())) => self.tally.orders += 1,
             Effect::Console(_) | Effect::Changed(_) | Effect::Reply(..) => {}

@@ -11,6 +11,8 @@ pub struct Tally {
     pub refused: u64,
     /// Members that stopped themselves, by any reason but leaving.
     pub fenced: u64,
+    /// Those of them that the watchdog ended, because their engines stood still.
+    pub watched: u64,
     /// Joins that came to their end.
     pub joins: u64,
     /// Members that were declared down.
@@ -31,6 +33,7 @@ impl std::ops::AddAssign for Tally {
         self.granted += other.granted;
         self.refused += other.refused;
         self.fenced += other.fenced;
+        self.watched += other.watched;
         self.joins += other.joins;
         self.declared += other.declared;
         self.isolated += other.isolated;

@@ -1,7 +1,7 @@
 //! What people and fate do to the cluster.
 
 use super::{Event, SLOTS, Simulation, Violation, Written};
-use crate::member::{Change, Command, Input, MemberState};
+use crate::member::{Command, Input, MemberState};
 use crate::name::{Slot, UserId, VolumeLabel};
 use crate::service::{LogonAnswer, LogonRequest, UserKind};
 
@@ -22,10 +22,11 @@ impl Simulation {
         let delay = 1 + self.dice.roll(1_500);
         self.after(delay, Event::Trouble);
         let slot = Slot::new(1 + self.dice.roll(SLOTS as u64) as u8).expect("1 to 4");
-        match self.dice.roll(24) {
+        match self.dice.roll(25) {
             0 => self.die(slot),
-            20 => self.abend(slot),
+            20 => return self.abend(slot),
             21 => self.jump(slot),
+            24 => self.block(slot),
             22 => {
                 let outage = 1 + self.dice.roll(12_000);
                 self.note(|| format!("{slot}: cannot reach the record for {outage} ms"));
@@ -55,7 +56,7 @@ impl Simulation {
                 let other = Slot::new(1 + self.dice.roll(SLOTS as u64) as u8).expect("1 to 4");
                 // The operator has made sure that it is stopped, or that it will stop itself: or else the mistake is his.
                 let stops = !self.lives(other) || self.record.entry(other).has_promised;
-                if stops && !self.node(slot).paused {
+                if stops && !self.node(slot).paused && !self.node(slot).blocked {
                     return self.input(slot, Input::Command(0, Command::SetDown(other)));
                 }
             }
@@ -95,14 +96,9 @@ impl Simulation {
     }
 
     /// The process is gone, and says so in the record.
-    fn abend(&mut self, slot: Slot) {
+    fn abend(&mut self, slot: Slot) -> Result<(), Violation> {
         let node = &self.nodes[slot.index()];
-        if let Some(member) = node.member.as_ref().filter(|_| !node.paused) {
-            let (change, written, boot) = (Change::Abend(member.ident()), node.written, node.boot);
-            let delay = 1 + self.dice.roll(50);
-            self.after(delay, Event::Carry(slot, boot, Some(change), written));
-            self.die(slot);
-        }
+        if node.paused || node.blocked { Ok(()) } else { self.input(slot, Input::Abend) }
     }
 
     /// By a little, or by more than any member may be silent. A clock that runs twice as fast for long is no clock.

@@ -21,10 +21,17 @@ impl Simulation {
             self.after(5, Event::Answer(slot, boot, outcome));
             return Ok(());
         }
+        let promised = match change {
+            Some(Change::DeclareDown { ident, .. }) => self.record.entry(ident.slot).has_promised,
+            _ => false,
+        };
         let refused = match change {
             Some(Change::MoveTo(label)) if self.dice.once_in(3) => Some(ChangeRefused::Volume(label)),
             _ => change.and_then(|change| self.record.apply(&change).err()),
         };
+        if let Some(change) = change.filter(|_| refused.is_none()) {
+            self.check_down(&change, promised)?;
+        }
         match change {
             Some(Change::FinishJoin(_)) if refused.is_none() => {
                 self.tally.joins += 1;

@@ -74,6 +74,10 @@ impl State {
                 self.budget.commands -= 1;
                 self.command(index, Command::Leave);
             }
+            Action::Abend(index) => {
+                self.budget.commands -= 1;
+                self.input(index, Input::Abend);
+            }
             Action::SetDown(index, other) => {
                 self.budget.commands -= 1;
                 self.command(index, Command::SetDown(slot(other)));

@@ -63,6 +63,7 @@ pub enum Action {
     LogOn(usize),
     LogOff(usize),
     Leave(usize),
+    Abend(usize),
     SetDown(usize, usize),
 }
 
@@ -124,6 +125,9 @@ impl Model for Cluster {
     fn properties(&self) -> Vec<Property<Self>> {
         let mut properties = vec![
             Property::always("the user runs once at most", |_, state: &State| state.running() <= 1),
+            Property::always("whoever has stopped runs nothing", |_, state: &State| {
+                state.stopped_running() == 0
+            }),
             Property::always("one joins or leaves at a time", |_, state: &State| state.changing() <= 1),
             Property::always(
                 "only a joined member of a stable cluster grants, and only one that fits joins",
@@ -160,6 +164,18 @@ impl State {
     fn running(&self) -> usize {
         // Nothing runs on a member that sleeps, and when it wakes it looks at the time first.
         self.nodes.iter().filter(|node| node.guest && !node.asleep).count()
+    }
+
+    /// Guests of lives that are down by their own word: that comes after their end.
+    fn stopped_running(&self) -> usize {
+        let has_stopped = |node: &&std::sync::Arc<super::state::Node>| {
+            node.member.as_ref().is_some_and(|member| {
+                let (ident, entry) = (member.ident(), self.record.entry(member.ident().slot));
+                (entry.incarnation, entry.state) == (ident.incarnation, MemberState::Down)
+                    && entry.why == ssi::member::WhyDown::Stopped
+            })
+        };
+        self.nodes.iter().filter(|node| node.guest && !node.asleep).filter(has_stopped).count()
     }
 
     fn changing(&self) -> usize {
@@ -262,6 +278,9 @@ impl State {
             }
             if !node.guest && budget.commands > 0 {
                 actions.push(Action::Leave(index));
+            }
+            if node.guest && budget.commands > 0 {
+                actions.push(Action::Abend(index));
             }
         }
     }

@@ -178,17 +178,24 @@ impl State {
 
     pub fn input(&mut self, index: usize, input: Input) {
         let Some(member) = &mut self.node(index).member else { return };
-        for effect in member.handle(NOW_MS, input) {
+        let effects = member.handle(NOW_MS, input);
+        let ends = effects.iter().any(|effect| matches!(effect, Effect::Stop(_)));
+        for effect in effects {
             match effect {
+                // Its last word on itself, behind what it has asked for before.
+                Effect::Record(Some(change)) if ends => self.orphans.push(change),
                 Effect::Record(change) => self.node(index).operation = Some(Operation::Asked(change)),
                 Effect::Send(to, message) => self.send(index, to.index(), message),
                 Effect::Answer(_, body) => self.answered(index, &body),
                 Effect::Stop(why) => {
-                    self.fenced |= why != Stopped::Left;
-                    self.die(index);
+                    self.fenced |= !matches!(why, Stopped::Left | Stopped::Abend);
+                    self.node(index).guest = false;
                 }
                 _ => {}
             }
+        }
+        if ends {
+            self.die(index);
         }
         if let Some(member) = &mut self.node(index).member {
             member.age(NOW_MS, 0);

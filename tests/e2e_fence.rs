@@ -36,8 +36,10 @@ impl Heartbeat {
             while !thread_ends.load(Ordering::SeqCst) {
                 let looked_at = Instant::now();
                 if let Ok(view) = ssi::pdr::view(&volume) {
-                    let heartbeat = view.contents.record.entries[0].heartbeat;
-                    if std::mem::replace(&mut last, heartbeat) != heartbeat {
+                    let entry = view.contents.record.entries[0];
+                    // What declares it down counts on, too.
+                    let is_its_own = entry.state == ssi::member::MemberState::Joined;
+                    if is_its_own && std::mem::replace(&mut last, entry.heartbeat) != entry.heartbeat {
                         *of_thread.lock().unwrap() = looked_at;
                     }
                 }

@@ -74,7 +74,7 @@ fn scenarios() -> Vec<Cluster> {
             ..TWO
         },
         Cluster {
-            name: "members leave and come back",
+            name: "members leave, abend and come back",
             begins: On,
             budget: Budget { steps: 3, logons: 1, boots: 1, commands: 1, ..NONE },
             ..TWO

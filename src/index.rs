@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use crate::pictures;
-use crate::results::metrics::{BLACKOUT, CPU, QUIESCE, THROUGHPUT, TOTAL};
+use crate::results::metrics::{BLACKOUT, CPU, QUIESCE, THROUGHPUT, TOTAL, TRANSFER, TRANSFER_RATE};
 use crate::results::{Contestant, FolderError, PictureKind, ScenarioResult, Unit, read_folder_for_page};
 
 /// The name of the page in a machine's folder.
@@ -15,8 +15,15 @@ pub const FILE_NAME: &str = "README.md";
 const METHOD: &str = "../../docs/benchmarks.md";
 
 /// Metrics that have a column where they were measured, besides the main one.
-const COLUMNS: [(&str, &str); 5] =
-    [(THROUGHPUT, "rate"), (TOTAL, "time"), (QUIESCE, "stopped"), (BLACKOUT, "blackout"), (CPU, "processor")];
+const COLUMNS: [(&str, &str); 7] = [
+    (TOTAL, "time"),
+    (THROUGHPUT, "rate"),
+    (TRANSFER, "from the first pass"),
+    (TRANSFER_RATE, "rate from there"),
+    (QUIESCE, "stopped"),
+    (BLACKOUT, "blackout"),
+    (CPU, "processor"),
+];
 
 /// Writes the page over all results that are in the folder. It names those that another version of this program wrote.
 ///

@@ -68,9 +68,13 @@ fn facts(report: &Report) -> String {
         .zip(report.intended_write_bytes_per_s.filter(|intended| *intended > 0))
         .map(|(achieved, intended)| format!("{} %", three_digits(achieved as f64 * 100.0 / intended as f64)));
     let rows = [
-        ("Guest did not run", show(Unit::Ms, report.blackout_ms)),
         ("Whole move", show(Unit::Ms, report.total_ms)),
+        ("Guest did not run", show(Unit::Ms, report.blackout_ms)),
+        ("Link formed", show(Unit::Ms, report.link_ms)),
+        ("Destination made ready", show(Unit::Ms, report.prepare_ms)),
+        ("From the first pass on", show(Unit::Ms, report.transfer_ms)),
         ("Rate over touched memory", show(Unit::BytesPerS, whole(report.throughput_bytes_per_s))),
+        ("Rate from the first pass on", show(Unit::BytesPerS, whole(report.transfer_bytes_per_s))),
         ("Memory sent", show(Unit::Bytes, whole(report.bytes_logical))),
         ("On the wire", show(Unit::Bytes, whole(report.bytes_wire))),
         ("Of its writes, the guest did", writes),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -188,15 +188,17 @@ fn move_to(
     };
     // Called first: nobody wants to wait for a guest to be built and then hear that nobody listens.
     let queues = args.pace.map_or(args.queues, |layout| layout.devices);
+    let called = Instant::now();
     let endpoints = call(address, tls, queues.into(), &storage, cancel)?;
     let pacer = args.pace.map(|layout| Arc::new(Pacer::new(layout)));
     let link = Link::start(endpoints, LinkOptions { pacer, ..args.common.link_options(args.member) })?;
+    let link_formed_in = called.elapsed();
     observer.event(output::connected(&link));
     let mut guest = build(&storage, args, observer)?;
     guest.resume()?;
     observer.event(Event::Running { side: Side::Source });
     run_before(Duration::from_secs_f64(args.run_before), cancel);
-    let options = source_options(args);
+    let options = SourceOptions { link_formed_in, ..source_options(args) };
     let profile = flamegraph::start(args.flamegraph.as_deref(), Side::Source)?;
     let mut report = relocate(&mut guest, &link, &volume, &record, options, observer, cancel);
     flamegraph::finish(profile);

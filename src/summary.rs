@@ -7,9 +7,9 @@ use lgr_engine::report::table::{speed, time};
 pub(crate) fn line(number: u32, report: &Report) -> String {
     let show = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), time);
     format!(
-        "run {number}: {} in {}, blackout {}, {}",
-        report.throughput_bytes_per_s.map_or_else(|| "-".to_owned(), |rate| speed(rate as f64)),
+        "run {number}: {}, {}, blackout {}, {}",
         show(report.total_ms),
+        report.throughput_bytes_per_s.map_or_else(|| "-".to_owned(), |rate| speed(rate as f64)),
         show(report.blackout_ms),
         match report.verified {
             Some(true) => "verified",
@@ -32,8 +32,9 @@ pub(crate) fn table(reports: &[Report]) -> String {
     let as_speed = |value: f64| speed(value);
     let verified = reports.iter().filter(|report| report.verified == Some(true)).count();
     let mut text = format!("\n{:12}{:>14}{:>14}{:>14}\n", "", "least", "median", "most");
-    text += &row("throughput", pick(&|r| r.throughput_bytes_per_s.map(|rate| rate as f64)), &as_speed);
     text += &row("total", pick(&|r| r.total_ms), &time);
+    text += &row("transfer", pick(&|r| r.transfer_ms), &time);
+    text += &row("throughput", pick(&|r| r.throughput_bytes_per_s.map(|rate| rate as f64)), &as_speed);
     text += &row("quiesce", pick(&|r| r.quiesce_ms), &time);
     text += &row("blackout", pick(&|r| r.blackout_ms), &time);
     text + &format!("{verified} of {} runs verified\n", reports.len())

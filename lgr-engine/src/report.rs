@@ -77,12 +77,19 @@ pub struct Report {
     /// Who runs the guest now, by the owner record.
     pub runs_on: RunsOn,
 
-    /// From the request until the destination was ready for the first pass: eligibility, a skeleton
-    /// guest, memory made ready; in ms. Not part of `total_ms`.
+    /// From the wish to move the guest, which runs, until it runs at the destination (or the move was given up), in ms.
+    /// It is `link_ms`, `prepare_ms` and `transfer_ms`, one after the other.
+    pub total_ms: Option<f64>,
+    /// Forming the link, in ms; `null` where the link was there already.
+    #[serde(default)]
+    pub link_ms: Option<f64>,
+    /// From the offer until the destination was ready for the first pass: eligibility, a skeleton guest, with `--prefault`
+    /// memory made ready; in ms. All that was left if the move ended before.
     #[serde(default)]
     pub prepare_ms: Option<f64>,
-    /// From there until the guest runs at the destination (or the move was given up), in ms.
-    pub total_ms: Option<f64>,
+    /// From there until the guest runs at the destination (or the move was given up), in ms: the passes and the stop.
+    #[serde(default)]
+    pub transfer_ms: Option<f64>,
     /// How long the engine held the guest stopped, in ms; `null` when it never stopped it.
     pub quiesce_ms: Option<f64>,
     /// `quiesce_ms` in parts.
@@ -103,11 +110,14 @@ pub struct Report {
     pub bytes_wire: Option<u64>,
     /// `bytes_touched` over `total_ms`, in bytes per second.
     pub throughput_bytes_per_s: Option<u64>,
+    /// `bytes_touched` over `transfer_ms`, in bytes per second.
+    #[serde(default)]
+    pub transfer_bytes_per_s: Option<u64>,
     /// Memory the guest's writers meant to change per second; `null` when they have no target.
     pub intended_write_bytes_per_s: Option<u64>,
     /// Memory they really changed per second while the move went on.
     pub achieved_write_bytes_per_s: Option<u64>,
-    /// Processor time of each side's process while memory was moved (`total_ms`), user and system, in seconds.
+    /// Processor time of each side's process while memory was moved (`transfer_ms`), user and system, in seconds.
     #[serde(default)]
     pub cpu_s: PerSide<f64>,
     /// Largest resident memory of each side's process, in bytes.
@@ -201,8 +211,10 @@ impl Report {
             verification: None,
             finish,
             runs_on: RunsOn::Unknown,
-            prepare_ms: None,
             total_ms: None,
+            link_ms: None,
+            prepare_ms: None,
+            transfer_ms: None,
             quiesce_ms: None,
             quiesce: None,
             blackout_ms: None,
@@ -212,6 +224,7 @@ impl Report {
             bytes_logical: None,
             bytes_wire: None,
             throughput_bytes_per_s: None,
+            transfer_bytes_per_s: None,
             intended_write_bytes_per_s: None,
             achieved_write_bytes_per_s: None,
             cpu_s: PerSide::default(),
@@ -243,22 +256,31 @@ impl Report {
         let (quiesce, parts) = outcome.quiesce.clone().unzip();
         Self {
             runs_on: outcome.runs_on,
-            prepare_ms: Some(ms(outcome.prepare)),
             total_ms: Some(ms(outcome.total)),
+            link_ms: Some(outcome.link).filter(|link| !link.is_zero()).map(ms),
+            prepare_ms: Some(ms(outcome.prepare)),
+            transfer_ms: Some(ms(outcome.transfer)),
             quiesce_ms: quiesce.map(ms),
             quiesce: parts,
             ..Self::new(Side::Source, guest, source, destination, outcome.finish.clone())
         }
     }
 
-    /// Fills in what follows from other fields: `throughput_bytes_per_s`, `verified`, and the
+    /// A guest that was not moved has no rate.
+    fn derive_rates(&mut self) {
+        let bytes = self.bytes_touched.filter(|_| self.runs_on == RunsOn::Destination);
+        let over = |ms: Option<f64>| {
+            let (bytes, ms) = bytes.zip(ms.filter(|ms| *ms > 0.0))?;
+            Some((bytes as f64 * 1e3 / ms) as u64)
+        };
+        self.throughput_bytes_per_s = over(self.total_ms);
+        self.transfer_bytes_per_s = over(self.transfer_ms);
+    }
+
+    /// Fills in what follows from other fields: `throughput_bytes_per_s`, `transfer_bytes_per_s`, `verified`, and the
     /// part of the stop that has no name. Call it last.
     pub fn derive_fields(&mut self) {
-        if let (Some(bytes), Some(total_ms)) = (self.bytes_touched, self.total_ms)
-            && total_ms > 0.0
-        {
-            self.throughput_bytes_per_s = Some((bytes as f64 * 1e3 / total_ms) as u64);
-        }
+        self.derive_rates();
         if let Some(verification) = &self.verification {
             self.verified = Some(verification.passed());
         }
@@ -287,9 +309,16 @@ impl Report {
         Ok(serde_json::from_str::<Self>(text)?.brought_up_to_date())
     }
 
-    /// What a report of an older version says, in the words of this one.
+    /// What a report of an older version says, in the words of this one. Version 2 left out of its total what came before
+    /// the first pass.
     fn brought_up_to_date(self) -> Self {
-        Self { schema_version: SCHEMA_VERSION, ..self }
+        let mut report = Self { schema_version: SCHEMA_VERSION, ..self };
+        if self.schema_version == 2 {
+            report.transfer_ms = report.total_ms;
+            report.total_ms = report.total_ms.map(|ms| ms + report.prepare_ms.unwrap_or(0.0));
+            report.derive_rates();
+        }
+        report
     }
 
     /// Reads an array of reports, as several runs leave it.

@@ -27,6 +27,7 @@ use guest_mem::PAGE_SIZE;
 use crate::message::{Message, PassEnd, PassTotals};
 use crate::owner::MemberName;
 use crate::policy::{Limits, PassHistory, PassPolicy, PassSummary, Reason, Verdict};
+use crate::report::table::time;
 use crate::report::{Finish, FinishCode, PassKind, QuiesceParts, RunsOn};
 
 /// A pass whose counts do not match is sent again so often, then the move is given up.
@@ -140,10 +141,14 @@ pub struct Outcome {
     pub finish: Finish,
     /// Who runs the guest.
     pub runs_on: RunsOn,
-    /// From [`Input::Start`] until the destination was ready (or this was over).
+    /// From the wish to here: [`Self::link`], [`Self::prepare`] and [`Self::transfer`]. MAXTOTAL is about this.
+    pub total: Duration,
+    /// Forming the link, as [`Source::with_link_formed_in`] was told.
+    pub link: Duration,
+    /// From the beginning of the clock until the destination was ready (or this was over).
     pub prepare: Duration,
     /// From there to here.
-    pub total: Duration,
+    pub transfer: Duration,
     /// How long the guest was held, if it was.
     pub quiesce: Option<(Duration, QuiesceParts)>,
     /// Every pass.
@@ -218,7 +223,8 @@ pub struct Source {
     page_size_bytes: u64,
     offer: Message,
     now: Duration,
-    started: Duration,
+    /// What the wish had taken already when this began.
+    link: Duration,
     accepted: Option<Duration>,
     pass: Pass,
     next_epoch: u32,
@@ -253,7 +259,7 @@ impl Source {
             page_size_bytes,
             offer,
             now: zero,
-            started: zero,
+            link: zero,
             accepted: None,
             pass: Pass {
                 number: 0,
@@ -285,14 +291,25 @@ impl Source {
         }
     }
 
-    /// Takes what happened at `now` (any clock that only goes forward, the same for all calls) and
-    /// gives out what is to be done about it.
+    /// The link was formed for this move, and that took so long: it counts, for MAXTOTAL too.
+    #[must_use]
+    pub fn with_link_formed_in(mut self, link: Duration) -> Self {
+        self.link = link;
+        self
+    }
+
+    /// Time since the move was wished for.
+    fn elapsed(&self) -> Duration {
+        self.now + self.link
+    }
+
+    /// Takes what happened at `now` (a clock that only goes forward, the same for all calls, and was zero when the move was
+    /// wished for) and gives out what is to be done about it.
     pub fn handle(&mut self, now: Duration, input: Input) -> Vec<Effect> {
         self.now = now.max(self.now);
         match (self.state, input) {
             (State::Done, _) => {}
             (State::Idle, Input::Start) => {
-                self.started = self.now;
                 self.state = State::Offering;
                 let offer = self.offer.clone();
                 self.effects.push(Effect::Send(offer));
@@ -336,7 +353,7 @@ impl Source {
         if matches!(self.state, State::Idle | State::Withdrawing | State::Done) {
             return None;
         }
-        let total = self.limits.max_total.map(|limit| self.started + limit);
+        let total = self.limits.max_total.map(|limit| limit.saturating_sub(self.link));
         [total, self.quiesce_deadline()].into_iter().flatten().min()
     }
 
@@ -352,8 +369,8 @@ impl Source {
             let held_ms = ms(self.now.saturating_sub(self.stopped_at.unwrap_or(self.now)));
             let text = format!("MAXQUIESCE: the guest had been stopped for {held_ms:.1} ms");
             self.stop_moving(Finish::new(FinishCode::MaxQuiesceExceeded, text));
-        } else if self.limits.max_total.is_some_and(|limit| self.started + limit <= self.now) {
-            let text = format!("MAXTOTAL: {:.0} ms have passed", ms(self.now - self.started));
+        } else if self.limits.max_total.is_some_and(|limit| limit <= self.elapsed()) {
+            let text = format!("MAXTOTAL: {} have passed", time(ms(self.elapsed())));
             self.stop_moving(Finish::new(FinishCode::MaxTotalExceeded, text));
         }
     }
@@ -470,7 +487,7 @@ impl Source {
         }
         self.record_pass(pages);
         self.learn_stop_cost();
-        self.history.elapsed = self.now - self.started;
+        self.history.elapsed = self.elapsed();
         self.history.pending_bytes = pages * self.page_size_bytes;
         let quiesce_ms = self.policy.predicted_quiesce_ms(&self.history);
         let prediction = Prediction {
@@ -629,8 +646,10 @@ impl Source {
         let outcome = Outcome {
             finish,
             runs_on,
-            prepare: ready.saturating_sub(self.started),
-            total: self.now.saturating_sub(ready),
+            total: self.elapsed(),
+            link: self.link,
+            prepare: ready,
+            transfer: self.now.saturating_sub(ready),
             quiesce,
             passes: std::mem::take(&mut self.done),
         };

@@ -9,10 +9,16 @@ use serde::{Deserialize, Serialize};
 
 /// Guest memory touched over the whole time of the move.
 pub const THROUGHPUT: &str = "throughput_bytes_per_s";
-/// From the first pass until the guest runs at the destination.
+/// From the wish until the guest runs at the destination.
 pub const TOTAL: &str = "total_ms";
-/// From the request until the first pass.
+/// Forming the link: the first part of it.
+pub const LINK: &str = "link_ms";
+/// From the offer until the first pass: the second.
 pub const PREPARE: &str = "prepare_ms";
+/// From the first pass until the guest runs at the destination: the third.
+pub const TRANSFER: &str = "transfer_ms";
+/// Guest memory touched over the third part alone.
+pub const TRANSFER_RATE: &str = "transfer_bytes_per_s";
 /// How long the engine held the guest stopped.
 pub const QUIESCE: &str = "quiesce_ms";
 /// How long the guest did not run, as it saw itself.
@@ -27,7 +33,7 @@ pub const RESENT: &str = "sent_over_touched_ratio";
 pub const PASSES: &str = "passes_count";
 /// What the guest wrote during the move over what it meant to.
 pub const ACHIEVED: &str = "achieved_writes_ratio";
-/// Bytes on the wire over the time of the move.
+/// Bytes on the wire over the time from the first pass on.
 pub const WIRE_RATE: &str = "wire_bytes_per_s";
 /// Largest resident memory of the source.
 pub const MEMORY_PEAK: &str = "memory_peak_bytes";
@@ -107,8 +113,16 @@ pub struct Metric {
 pub fn known() -> BTreeMap<String, Metric> {
     let rows = [
         (THROUGHPUT, "touched memory over total time", Unit::BytesPerS, Better::Higher),
-        (TOTAL, "time of the move, from the first pass until the guest runs on", Unit::Ms, Better::Lower),
-        (PREPARE, "from the request until the first pass", Unit::Ms, Better::Lower),
+        (TOTAL, "time of the move, from the wish until the guest runs on", Unit::Ms, Better::Lower),
+        (LINK, "forming the link", Unit::Ms, Better::Lower),
+        (PREPARE, "from the offer until the first pass", Unit::Ms, Better::Lower),
+        (TRANSFER, "from the first pass until the guest runs on", Unit::Ms, Better::Lower),
+        (
+            TRANSFER_RATE,
+            "touched memory over the time from the first pass on",
+            Unit::BytesPerS,
+            Better::Higher,
+        ),
         (QUIESCE, "guest held stopped", Unit::Ms, Better::Lower),
         (BLACKOUT, "guest did not run, as it saw itself", Unit::Ms, Better::Lower),
         (CPU, "processor time of both sides per touched memory", Unit::CpuSPerGib, Better::Lower),
@@ -116,7 +130,12 @@ pub fn known() -> BTreeMap<String, Metric> {
         (RESENT, "memory sent over memory touched", Unit::Ratio, Better::Lower),
         (PASSES, "passes, those over the stopped guest too", Unit::Count, Better::Neither),
         (ACHIEVED, "what the guest wrote during the move over what it meant to", Unit::Ratio, Better::Higher),
-        (WIRE_RATE, "bytes on the wire over total time", Unit::BytesPerS, Better::Neither),
+        (
+            WIRE_RATE,
+            "bytes on the wire over the time from the first pass on",
+            Unit::BytesPerS,
+            Better::Neither,
+        ),
         (MEMORY_PEAK, "largest resident memory of the source", Unit::Bytes, Better::Lower),
         (RELOCATIONS, "relocations over wall time, start of processes included", Unit::PerS, Better::Higher),
     ];
@@ -140,7 +159,10 @@ pub fn of_report(report: &Report) -> BTreeMap<String, f64> {
     [
         (THROUGHPUT, whole(report.throughput_bytes_per_s)),
         (TOTAL, report.total_ms),
+        (LINK, report.link_ms),
         (PREPARE, report.prepare_ms),
+        (TRANSFER, report.transfer_ms),
+        (TRANSFER_RATE, whole(report.transfer_bytes_per_s)),
         (QUIESCE, report.quiesce_ms),
         (BLACKOUT, report.blackout_ms),
         (CPU, over(cpu_s, gib)),
@@ -148,7 +170,7 @@ pub fn of_report(report: &Report) -> BTreeMap<String, f64> {
         (RESENT, over(logical, touched)),
         (PASSES, passes),
         (ACHIEVED, over(whole(achieved), whole(intended))),
-        (WIRE_RATE, over(wire, report.total_ms.map(|ms| ms / 1e3))),
+        (WIRE_RATE, over(wire, report.transfer_ms.map(|ms| ms / 1e3))),
         (MEMORY_PEAK, whole(report.memory_peak_bytes.source)),
     ]
     .into_iter()

@@ -22,6 +22,7 @@ mod comparison;
 mod folder;
 mod machine;
 pub mod metrics;
+mod older;
 pub mod statistics;
 
 pub use comparison::{Comparison, Limit, Verdict};
@@ -33,7 +34,9 @@ pub use statistics::{Estimate, Summary};
 
 /// Version of the schema. Raised by one whenever a field changes its meaning or goes away; a new field alone does
 /// not raise it.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
+/// Oldest version that is read, too.
+const SCHEMA_VERSION_OLDEST: u32 = 2;
 
 /// All that was measured of one scenario on one machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -240,7 +243,9 @@ pub enum ResultError {
     #[error("not a benchmark result: {0}")]
     Json(#[from] serde_json::Error),
     /// It has a schema this program does not know. Use the program that wrote it.
-    #[error("the result has schema version {found}, this program knows version {SCHEMA_VERSION}")]
+    #[error(
+        "the result has schema version {found}, this program knows versions {SCHEMA_VERSION_OLDEST} to {SCHEMA_VERSION}"
+    )]
     UnknownVersion {
         /// The version in the result.
         found: u64,
@@ -298,10 +303,13 @@ impl ScenarioResult {
             schema_version: u64,
         }
         let Versioned { schema_version: found } = serde_json::from_str(text)?;
-        if found != u64::from(SCHEMA_VERSION) {
+        if !(u64::from(SCHEMA_VERSION_OLDEST)..=u64::from(SCHEMA_VERSION)).contains(&found) {
             return Err(ResultError::UnknownVersion { found });
         }
-        let result: Self = serde_json::from_str(text)?;
+        let mut result: Self = serde_json::from_str(text)?;
+        if found == 2 {
+            older::of_version_2(&mut result);
+        }
         result.check().map_err(ResultError::Contradiction)?;
         Ok(result)
     }

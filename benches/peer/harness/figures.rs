@@ -11,8 +11,8 @@ use lgr_engine::report::{Report, RunsOn};
 use super::qemu::{Migration, Outcome};
 use super::scenario::Load;
 
-/// The time that is compared. QEMU's `total-time`, which begins with connecting. lgr's total time; where memory is not made
-/// ready beforehand also its time to prepare, since then nothing else happens in it.
+/// The time that is compared. QEMU's `total-time`, which begins with connecting. lgr's total, which begins with the wish;
+/// where memory is made ready beforehand, which QEMU's clock does not see, the part from the first pass on.
 pub(crate) const MOVE: &str = "move_ms";
 /// The guest's memory, touched or not, over that time.
 pub(crate) const RATE: &str = "rate_bytes_per_s";
@@ -57,9 +57,8 @@ pub(crate) fn explained() -> BTreeMap<String, Metric> {
 /// The figures of one relocation by lgr.
 pub(crate) fn of_lgr(report: &Report, load: &Load) -> BTreeMap<String, f64> {
     let mut figures = of_report(report);
-    let prepare_ms = if load.prefaulted { 0.0 } else { report.prepare_ms.unwrap_or(f64::NAN) };
     let own = [
-        (MOVE, report.total_ms.map(|total_ms| total_ms + prepare_ms)),
+        (MOVE, if load.prefaulted { report.transfer_ms } else { report.total_ms }),
         // The report's own rates are over the whole move, in part of which the guest stands; its share is not.
         (DIRTIED, figures.get(ACHIEVED).map(|share| share * load.dirty_bytes_per_s)),
         (ENDED, Some(f64::from(u8::from(report.runs_on != RunsOn::Unknown)))),

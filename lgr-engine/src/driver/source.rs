@@ -44,6 +44,8 @@ pub struct SourceOptions {
     pub verify: bool,
     /// How long the guest runs after the move (wherever it is) before it is compared.
     pub run_after: Duration,
+    /// What forming the link has taken, if it was formed for this move: a part of the whole, and of MAXTOTAL.
+    pub link_formed_in: Duration,
     /// Faults on purpose.
     pub faults: Vec<Fault>,
 }
@@ -60,6 +62,7 @@ impl SourceOptions {
             compress: Compress::Auto,
             verify: true,
             run_after: Duration::from_millis(500),
+            link_formed_in: Duration::ZERO,
             faults: Vec::new(),
         }
     }
@@ -173,6 +176,8 @@ impl<'a> Run<'a> {
         options: SourceOptions,
         observer: &'a dyn Observer,
     ) -> Self {
+        // The wish: what is found out of the guest before the offer is a part of the move.
+        let now = Instant::now();
         let storage = guest.storage().clone();
         let touched = storage.touched().unwrap_or_default();
         // A guest that cannot be compared is not offered for comparison: nobody would wait for it.
@@ -194,8 +199,8 @@ impl<'a> Run<'a> {
         let packing = packing_for(options.compress, link, &storage, &touched, limit);
         let why_not_packed = packing.as_ref().err().cloned();
         let feed = Feed::new(storage, options.rate_limit, options.hash_live).with_packing(packing.ok());
-        let now = Instant::now();
-        let core = Source::new(Message::Offer(offer), options.limits, options.policy, PAGE_SIZE as u64);
+        let core = Source::new(Message::Offer(offer), options.limits, options.policy, PAGE_SIZE as u64)
+            .with_link_formed_in(options.link_formed_in);
         Self {
             guest,
             link,

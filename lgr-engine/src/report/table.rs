@@ -112,6 +112,9 @@ fn times(lines: &mut Lines, report: &Report) {
     if !parts.is_empty() {
         lines.add("time", parts.join(", "));
     }
+    if let Some(parts) = total_in_parts(report) {
+        lines.add("total", parts);
+    }
     if let Some(quiesce) = &report.quiesce {
         let named = quiesce.named_ms();
         // A part that did not happen is left out; the sum is the same.
@@ -121,13 +124,34 @@ fn times(lines: &mut Lines, report: &Report) {
     }
 }
 
+/// What the whole move is made of, from the wish on. The passes are what is left of the transfer without the stop.
+fn total_in_parts(report: &Report) -> Option<String> {
+    let (prepare_ms, transfer_ms) = (report.prepare_ms?, report.transfer_ms?);
+    let stop_ms = report.quiesce_ms.unwrap_or(0.0);
+    let parts = [
+        ("link", report.link_ms.unwrap_or(0.0)),
+        ("ready", prepare_ms),
+        ("passes", (transfer_ms - stop_ms).max(0.0)),
+        ("stop", stop_ms),
+    ];
+    let named: Vec<String> = parts
+        .iter()
+        .filter(|(_, part_ms)| *part_ms > 0.0)
+        .map(|(name, part_ms)| format!("{name} {}", time(*part_ms)))
+        .collect();
+    (!named.is_empty()).then(|| named.join(" + "))
+}
+
 fn volume(lines: &mut Lines, report: &Report) {
     let mut parts = Vec::new();
     parts.extend(report.bytes_logical.map(|bytes| format!("{} of memory sent", size(bytes))));
     parts.extend(report.bytes_wire.map(|bytes| format!("{} on the wire", size(bytes))));
-    parts.extend(
-        report.throughput_bytes_per_s.map(|rate| format!("{} of touched memory", speed(rate as f64))),
-    );
+    parts.extend(report.throughput_bytes_per_s.map(|rate| {
+        let transfer = report.transfer_bytes_per_s.map(|rate| speed(rate as f64));
+        let over_passes =
+            transfer.map(|rate| format!(" ({rate} from the first pass on)")).unwrap_or_default();
+        format!("{} of touched memory{over_passes}", speed(rate as f64))
+    }));
     if !parts.is_empty() {
         lines.add("moved", parts.join(", "));
     }

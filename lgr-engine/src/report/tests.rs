@@ -79,6 +79,9 @@ fn source_half() -> Report {
     report.limits = LimitsGiven::new(&Limits::default(), Some(5_000_000_000));
     report.runs_on = RunsOn::Destination;
     report.total_ms = Some(1523.4);
+    report.link_ms = Some(1.5);
+    report.prepare_ms = Some(21.9);
+    report.transfer_ms = Some(1500.0);
     report.quiesce_ms = Some(4.5);
     report.quiesce = Some(QuiesceParts {
         stop: 0.25,
@@ -197,6 +200,29 @@ fn a_report_of_another_version_is_refused_by_name() {
 }
 
 #[test]
+fn the_total_of_a_report_of_version_2_gets_the_part_that_was_left_out() {
+    let mut old = serde_json::to_value(merged()).unwrap();
+    let fields = old.as_object_mut().unwrap();
+    fields.insert("schema_version".to_owned(), json!(2));
+    fields.insert("total_ms".to_owned(), json!(1500.0));
+    for new in ["link_ms", "transfer_ms", "transfer_bytes_per_s"] {
+        fields.remove(new);
+    }
+    let report = Report::from_json(&old.to_string()).unwrap();
+    assert_eq!((report.total_ms, report.transfer_ms), (Some(1521.9), Some(1500.0)));
+    assert_eq!(report.throughput_bytes_per_s, Some(((4u64 << 30) as f64 * 1e3 / 1521.9) as u64));
+}
+
+#[test]
+fn a_guest_that_stayed_has_no_rate() {
+    let mut report = merged();
+    report.runs_on = RunsOn::Source;
+    report.derive_fields();
+    assert_eq!((report.throughput_bytes_per_s, report.transfer_bytes_per_s), (None, None));
+    assert!(!table::render(&report).contains("of touched memory"));
+}
+
+#[test]
 fn merging_takes_from_each_side_what_it_knows() {
     let report = merged();
     assert!(report.knows(Side::Source) && report.knows(Side::Destination));
@@ -205,6 +231,7 @@ fn merging_takes_from_each_side_what_it_knows() {
     assert_eq!((report.passes.len(), report.queues.len()), (4, 4));
     assert_eq!((report.blackout_ms, report.quiesce_ms), (Some(5.125), Some(4.5)));
     assert_eq!(report.throughput_bytes_per_s, Some(((4u64 << 30) as f64 * 1e3 / 1523.4) as u64));
+    assert_eq!(report.transfer_bytes_per_s, Some(((4u64 << 30) as f64 * 1e3 / 1500.0) as u64));
     let parts = report.quiesce.unwrap();
     assert_eq!((parts.other, parts.sum_ms()), (0.5, 4.5));
     assert_eq!(report.finish.reason, "the guest was moved");

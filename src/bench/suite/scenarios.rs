@@ -1,6 +1,6 @@
 //! The scenarios of the suite, as data: what is moved, how often, and what the numbers are held against.
 
-use lgr::results::metrics::{BLACKOUT, RELOCATIONS, THROUGHPUT, TOTAL};
+use lgr::results::metrics::{BLACKOUT, RELOCATIONS, THROUGHPUT, TOTAL, TRANSFER_RATE};
 use lgr::results::{Limit, PictureKind};
 
 /// How thorough the suite is.
@@ -128,10 +128,10 @@ const QUEUES: [Variant; 5] = [
 /// More queues may cost a tenth at most.
 const NOT_SLOWER: Option<Limit> = Some(Limit::AtLeast(0.9));
 const QUEUE_CHECKS: [Check; 4] = [
-    check("2 queues against 1", THROUGHPUT, "2 queues", "1 queue", NOT_SLOWER),
-    check("4 queues against 2", THROUGHPUT, "4 queues", "2 queues", NOT_SLOWER),
-    check("8 queues against 4", THROUGHPUT, "8 queues", "4 queues", NOT_SLOWER),
-    check("16 queues against 8", THROUGHPUT, "16 queues", "8 queues", NOT_SLOWER),
+    check("2 queues against 1", TRANSFER_RATE, "2 queues", "1 queue", NOT_SLOWER),
+    check("4 queues against 2", TRANSFER_RATE, "4 queues", "2 queues", NOT_SLOWER),
+    check("8 queues against 4", TRANSFER_RATE, "8 queues", "4 queues", NOT_SLOWER),
+    check("16 queues against 8", TRANSFER_RATE, "16 queues", "8 queues", NOT_SLOWER),
 ];
 
 const PATTERNS: [Variant; 8] = [
@@ -266,7 +266,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "queues-tcp",
         group: "queues",
         what: "1 to 16 device queues over tcp",
-        main_metric: THROUGHPUT,
+        main_metric: TRANSFER_RATE,
         pictures: &[PictureKind::Samples, PictureKind::Limits, PictureKind::Queues],
         runs: RUNS,
         memory_mib: by(192, 1024),
@@ -278,7 +278,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "queues-unix",
         group: "queues",
         what: "1 to 16 device queues over unix",
-        main_metric: THROUGHPUT,
+        main_metric: TRANSFER_RATE,
         pictures: &[PictureKind::Samples, PictureKind::Limits, PictureKind::Queues],
         runs: by(0, 10),
         memory_mib: by(192, 1024),
@@ -290,7 +290,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "queues-shm",
         group: "queues",
         what: "1 to 16 device queues over shm",
-        main_metric: THROUGHPUT,
+        main_metric: TRANSFER_RATE,
         pictures: &[PictureKind::Samples, PictureKind::Limits],
         runs: by(0, 10),
         memory_mib: by(192, 1024),

@@ -78,7 +78,7 @@ fn main() -> anyhow::Result<()> {
 
     let here = SourceOptions::new(MemberName::new("HERE")?);
     let options = SourceOptions { policy: Box::new(WhileItHalves), ..here };
-    let report = relocate_in_process(&mut guest, &mut WorkloadFactory::new(true), options, &Silent)?;
+    let report = relocate_in_process(&mut guest, &mut WorkloadFactory::new(false), options, &Silent)?;
     print!("\n{}", table::render(&report));
     anyhow::ensure!(report.runs_on == RunsOn::Destination, "the guest did not move");
     Ok(())

@@ -182,8 +182,8 @@ fn destination_args(args: &RelocateArgs, room: &Path) -> Vec<String> {
     let mut words = vec!["receive".to_owned(), address];
     words.extend(["--volume".into(), room.display().to_string(), "--progress".into(), "json".into()]);
     words.extend(["--supervised".into(), "--peer-timeout".into(), args.common.peer_timeout.to_string()]);
-    if args.no_prefault {
-        words.push("--no-prefault".to_owned());
+    if args.prefault {
+        words.push("--prefault".to_owned());
     }
     if let Some(engine) = clap::ValueEnum::to_possible_value(&args.common.engine) {
         words.extend(["--engine".to_owned(), engine.get_name().to_owned()]);

@@ -28,9 +28,9 @@ pub(crate) struct ReceiveArgs {
     #[arg(long, default_value = "MEMBERB", value_parser = member_name, value_name = "NAME")]
     member: MemberName,
 
-    /// Make memory ready as pages arrive and not before the first pass
+    /// Make all memory ready before the first pass, and not ahead of the pages as they arrive
     #[arg(long)]
-    no_prefault: bool,
+    prefault: bool,
 
     /// Give up if nobody calls for so long [default: wait for ever]
     #[arg(long, value_parser = seconds, value_name = "SECONDS")]
@@ -83,7 +83,7 @@ fn serve(
     let endpoints = accepted?.rejoin_through(listener);
     let link = Link::start(endpoints, args.common.link_options(args.member))?;
     observer.event(output::connected(&link));
-    let mut factory = WorkloadFactory::new(!args.no_prefault);
+    let mut factory = WorkloadFactory::new(args.prefault);
     let options = DestinationOptions { member: args.member, faults: args.common.fault.clone() };
     let profile = flamegraph::start(args.flamegraph.as_deref(), Side::Destination)?;
     let report = receive(&mut factory, &link, &volume, &options, observer, cancel);

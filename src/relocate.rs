@@ -49,9 +49,9 @@ pub(crate) struct RelocateArgs {
     #[serde(serialize_with = "as_text_if_given")]
     pub(crate) pace: Option<Layout>,
 
-    /// At a member started here, make memory ready as pages arrive and not before the first pass
+    /// At a member started here, make all memory ready before the first pass, and not ahead of the pages as they arrive
     #[arg(long)]
-    pub(crate) no_prefault: bool,
+    pub(crate) prefault: bool,
 
     /// Pack pages: auto (when the link is the limit), never, or zstd[:LEVEL] always, levels 1 to 9
     #[arg(long, default_value = "auto", value_parser = named::<Compress>, value_name = "WHEN")]

@@ -89,11 +89,8 @@ fn maxtotal_ends_a_move_that_takes_longer() {
         // What is shown as the total is what MAXTOTAL counts, and both are told in the same words.
         let total_ms = report.total_ms.unwrap();
         assert!(total_ms >= 200.0, "{ended}");
-        assert_eq!(
-            report.finish.reason,
-            format!("MAXTOTAL: {} have passed", table::time(total_ms)),
-            "{ended}"
-        );
+        let told = format!("MAXTOTAL: {} have passed", table::time(total_ms));
+        assert!(report.finish.reason.starts_with(&told), "{ended}");
         let parts = [report.link_ms, report.prepare_ms, report.transfer_ms].map(Option::unwrap);
         assert!((parts.iter().sum::<f64>() - total_ms).abs() < 1e-6, "{parts:?} {ended}");
         assert_eq!((report.quiesce_ms, report.throughput_bytes_per_s), (None, None), "{ended}");

@@ -164,9 +164,9 @@ fn a_guest_with_three_writers_arrives_whole() {
 }
 
 #[test]
-fn a_guest_without_prepared_memory_at_the_destination_arrives_whole() {
+fn a_guest_whose_memory_is_ready_before_the_first_pass_arrives_whole() {
     for medium in ["tcp", "shm"] {
-        moves_whole(&format!("--no-prefault --medium {medium}"));
+        moves_whole(&format!("--prefault --medium {medium}"));
     }
 }
 

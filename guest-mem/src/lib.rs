@@ -59,8 +59,8 @@ pub use storage::{
     StorageError, StorageOptions, check_fits,
 };
 pub use tracker::{
-    DirtyTracker, HarvestStats, PickedTracker, ScanMode, SoftwareBitmap, SoftwareTracker, TrackedWriter,
-    TrackerChoice, TrackerError, TrackerKind, UffdTracker, check_inside, pick_tracker, probe,
+    DirtyTracker, HarvestStats, PickedTracker, ScanMode, SecondMapping, SoftwareBitmap, SoftwareTracker,
+    TrackedWriter, TrackerChoice, TrackerError, TrackerKind, UffdTracker, check_inside, pick_tracker, probe,
 };
 pub use workload::{
     BATCH_BYTES_MAX, BATCH_PAGES_MAX, ContentMix, DIRTY_RATE_MAX_BYTES_PER_S, FaultKind, Gap, Manifest,

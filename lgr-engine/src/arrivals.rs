@@ -98,7 +98,7 @@ pub struct Arrivals {
     /// One for each device; none where nothing comes packed.
     unpackers: Vec<Mutex<Unpacker>>,
     dictionary: OnceLock<UnpackDictionary>,
-    /// What is made ready when it is first needed.
+    /// What is made ready ahead of the pages.
     fresh: Option<Fresh>,
     notifier: OnceLock<Notifier>,
 }
@@ -156,14 +156,24 @@ impl Arrivals {
         self.dictionary.set(dictionary).map_err(|_| "a second dictionary".to_owned())
     }
 
-    /// Makes memory ready in pieces of 2 MiB as pages arrive, where `coming` says that all of a piece will come and
-    /// nothing is there yet.
+    /// Makes memory ready in pieces of 2 MiB, from now on and ahead of what arrives, where `coming` says that all of a piece
+    /// will come and nothing is there yet. It ends with the first epoch.
     ///
     /// # Errors
     /// What is there cannot be found out.
     pub fn with_fresh_memory(mut self, coming: &Runs) -> Result<Self, StorageError> {
         self.fresh = Fresh::new(&self.storage, coming)?;
         Ok(self)
+    }
+
+    /// Why memory could not be made ready, if it could not; nothing is placed any more then.
+    pub fn trouble(&self) -> Option<String> {
+        self.fresh.as_ref()?.trouble()
+    }
+
+    /// Returns when no memory is being made ready ahead any more. To be called before writes are tracked here.
+    pub fn join_ahead(&self) {
+        self.fresh.iter().for_each(Fresh::join);
     }
 
     /// Who is told ([`NOTICE_ARRIVALS`]) when it is worth calling [`Self::close`].
@@ -200,6 +210,7 @@ impl Arrivals {
             digest: self.digest.swap(0, Ordering::SeqCst),
         };
         let damaged = self.damaged.swap(0, Ordering::SeqCst);
+        self.fresh.iter().for_each(Fresh::end);
         self.awaited.store(u64::MAX, Ordering::SeqCst);
         self.seen.clear_first(self.highest_tag.swap(0, Ordering::SeqCst) + 1);
         Some((totals, damaged))
@@ -258,8 +269,12 @@ impl TransferSink for Arrivals {
                 self.storage.as_ptr(),
                 data.map(|pages| Run::new(pages.start, pages.end - pages.start)),
             );
-            self.fresh.iter().for_each(|fresh| fresh.make_ready(extents));
-            return Ok(Admission::Place);
+            if self.fresh.as_ref().is_none_or(|fresh| fresh.make_ready(extents).is_ok()) {
+                return Ok(Admission::Place);
+            }
+            // To write where there is no memory is a fault; the move is ended by who looks at `trouble`.
+            placing.store(NO_TAG, Ordering::SeqCst);
+            return Ok(Admission::Discard);
         }
         placing.store(NO_TAG, Ordering::SeqCst);
         if epoch <= open {

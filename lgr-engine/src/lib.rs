@@ -51,7 +51,7 @@
 //! let mut guest = Workload::build(storage, options, TrackerChoice::Auto, &|_| ())?;
 //! guest.resume()?;
 //! let options = SourceOptions::new(MemberName::new("HERE")?);
-//! let report = relocate_in_process(&mut guest, &mut WorkloadFactory::new(true), options, &Silent)?;
+//! let report = relocate_in_process(&mut guest, &mut WorkloadFactory::new(false), options, &Silent)?;
 //! assert_eq!(report.runs_on, RunsOn::Destination);
 //! assert_eq!(report.verified, Some(true), "every page was compared");
 //! # Ok(())

@@ -235,8 +235,8 @@ pub struct WorkloadFactory {
 }
 
 impl WorkloadFactory {
-    /// `prefault`: make the memory that will be written ready before the first pass. Without it, memory is made ready while
-    /// pages arrive, by blocks of 16 MiB where all of a block will come, so the move takes longer and its beginning does not.
+    /// `prefault`: make the memory that will be written ready before the first pass, which waits for it. Without it, memory is
+    /// made ready ahead of the pages that arrive, by blocks of 16 MiB; the whole move is then shorter, and its passes are longer.
     pub fn new(prefault: bool) -> Self {
         Self { prefault }
     }

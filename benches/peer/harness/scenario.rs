@@ -131,8 +131,8 @@ impl Load {
         if let Some(rate) = self.bandwidth_bytes_per_s {
             add("--rate-limit", rate.to_string());
         }
-        if !self.prefaulted {
-            words.push("--no-prefault".to_owned());
+        if self.prefaulted {
+            words.push("--prefault".to_owned());
         }
         words
     }

@@ -215,10 +215,33 @@ impl Storage {
         Run { start: PageNumber(0), pages: self.pages() }
     }
 
-    /// The memfd behind the mapping, to be passed to another process that maps the same storage.
+    /// The memfd behind the mapping, to be passed to another process that **reads** the same storage.
+    ///
+    /// **Writes through another mapping of it are not seen** by the kernel's tracking, which looks at the page tables of this
+    /// mapping alone: a page written so after it was sent stays behind, and **is lost without a word** when the guest moves.
+    /// Who must write through a mapping of its own takes
+    /// [`PickedTracker::with_second_mapping`](crate::PickedTracker::with_second_mapping), and marks what it has written.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.memfd.as_fd()
+    }
+
+    /// All of storage at another address; gives the mapping and where in it storage begins.
+    pub(crate) fn map_once_more(&self) -> io::Result<(MmapRaw, usize)> {
+        let len = self.options.len_bytes as usize;
+        if self.options.backing == Backing::HugeTlb {
+            return MmapOptions::new().len(len).map_raw(&self.memfd).map(|map| (map, 0));
+        }
+        let (map, start) = aligned_map(self.memfd.as_fd(), 0, len)?;
+        if self.options.backing == Backing::Small {
+            // As for the first mapping: a kernel without huge pages does not know the advice, and needs none.
+            // SAFETY: exactly the new mapping, and the advice changes no content.
+            let _ = unsafe {
+                let base = map.as_mut_ptr().wrapping_add(start).cast();
+                rustix::mm::madvise(base, len, Advice::LinuxNoHugepage)
+            };
+        }
+        Ok((map, start))
     }
 
     /// Kind of pages asked for.

@@ -13,6 +13,7 @@
 
 mod pick;
 mod scan;
+mod second;
 mod software;
 mod uffd;
 mod uffd_sys;
@@ -21,6 +22,7 @@ mod writer;
 pub use pick::{PickedTracker, TrackerChoice, pick_tracker, probe};
 pub use scan::ScanMode;
 pub(crate) use scan::{huge_runs, present_runs};
+pub use second::SecondMapping;
 pub use software::{SoftwareBitmap, SoftwareTracker};
 pub use uffd::UffdTracker;
 pub use writer::TrackedWriter;
@@ -36,7 +38,8 @@ use std::io;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TrackerKind {
-    /// userfaultfd write-protect-async with `PAGEMAP_SCAN` (Linux 6.7): sees every write through the mapping.
+    /// userfaultfd write-protect-async with `PAGEMAP_SCAN` (Linux 6.7): sees every write through the mapping, and none through
+    /// another ([`SecondMapping`]).
     UffdAsync,
     /// A bitmap that cooperating writers mark: works on any kernel, sees nothing else.
     Software,

@@ -73,8 +73,14 @@ impl fmt::Display for PageFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} is {}: version {} expected, ", self.page, self.kind, self.expected_version)?;
         match self.found_version {
-            Some(version) => write!(f, "{version} found"),
-            None => f.write_str("none readable"),
+            Some(version) => write!(f, "{version} found")?,
+            None => f.write_str("none readable")?,
+        }
+        match self.kind {
+            FaultKind::Lost | FaultKind::Stale | FaultKind::Torn => {
+                f.write_str("; was it written through another mapping, which no tracker sees?")
+            }
+            FaultKind::Misplaced | FaultKind::Unexpected => Ok(()),
         }
     }
 }

@@ -151,6 +151,9 @@ impl<'a> Run<'a> {
     }
 
     fn wait(&mut self) -> Option<Input> {
+        if let Some(why) = self.arrivals.as_ref().and_then(|arrivals| arrivals.trouble()) {
+            return Some(Input::Failed(why));
+        }
         match self.link.recv(LOOK_EVERY) {
             Ok(LinkEvent::Message(_, body)) => match Message::decode(&body) {
                 Ok(Message::Dictionary(dictionary)) => self.learn(&dictionary),
@@ -225,6 +228,8 @@ impl<'a> Run<'a> {
             Effect::Resume => {
                 let started = Instant::now();
                 let guest = self.guest.as_mut()?;
+                // Over with the first pass, and long ago: what runs may be tracked.
+                self.arrivals.iter().for_each(|arrivals| arrivals.join_ahead());
                 guest.enter_phase(Phase::After);
                 let resumed = guest.resume();
                 self.stage = tracing::Span::none();

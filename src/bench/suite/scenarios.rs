@@ -158,14 +158,14 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "bulk-random",
         group: "bulk",
-        what: "Memory that does not change and does not compress, over each medium; and into memory that the \
-               destination has not touched before",
+        what: "Memory that does not change and does not compress, over each medium; and into memory that is \
+               all made ready before the first pass",
         main_metric: THROUGHPUT,
         pictures: STILL,
         runs: RUNS,
         memory_mib: by(192, 2048),
         words: "--workload idle --content random",
-        variants: &[MEDIA[0], MEDIA[1], MEDIA[2], variant("tcp, fresh memory", "--medium tcp --no-prefault")],
+        variants: &[MEDIA[0], MEDIA[1], MEDIA[2], variant("tcp, ready before", "--medium tcp --prefault")],
         checks: &[
             check("unix against tcp", THROUGHPUT, "unix", "tcp", None),
             check("shm against tcp", THROUGHPUT, "shm", "tcp", None),

@@ -27,6 +27,8 @@ pub(crate) struct Guest {
 pub(crate) struct Migration {
     /// QEMU's `total-time`.
     pub(crate) total_ms: f64,
+    /// From the start of the destination's command line until its guest ran, without the time the source's ran on before.
+    pub(crate) from_wish_ms: f64,
     /// QEMU's `downtime`.
     pub(crate) downtime_ms: f64,
     /// From the source's STOP event to the destination's RESUME event, by one clock.
@@ -103,6 +105,7 @@ impl Guest {
         run_before: Duration,
         limit: Duration,
     ) -> anyhow::Result<Outcome> {
+        let wished = Instant::now();
         let mut destination = Machine::start(&MachineSpec {
             program: &self.program,
             memory_bytes: self.parameters.memory_bytes,
@@ -113,10 +116,12 @@ impl Guest {
         })?;
         let address = listen(&mut destination, setting)?;
         prepare(&mut self.machine, setting)?;
+        let until_listening = wished.elapsed();
         self.machine.set_running(true)?;
         std::thread::sleep(run_before);
-        let outcome = self.run(&mut destination, &address, limit)?;
-        if matches!(outcome, Outcome::Moved(_)) {
+        let mut outcome = self.run(&mut destination, &address, limit)?;
+        if let Outcome::Moved(migration) = &mut outcome {
+            migration.from_wish_ms += until_listening.as_secs_f64() * 1e3;
             self.machine = destination;
             self.memory = setting.memory;
         }
@@ -150,6 +155,7 @@ impl Guest {
         }
         let resumed = destination.qmp.event(Duration::from_secs(60), |event| event.name == "RESUME")?;
         let resumed = resumed.context("QEMU's destination did not resume the guest")?;
+        let until_resumed = began.elapsed();
         let cpu_after = [cpu::seconds(source.id())?, cpu::seconds(destination.id())?];
         let written = source.status()?.bytes_written() - written_before;
         let facts = source.qmp.execute("query-migrate", json!({}))?;
@@ -158,6 +164,7 @@ impl Guest {
         let stopped_at_ms = stopped_at_ms.context("QEMU did not tell when it stopped the guest")?;
         Ok(Outcome::Moved(Migration {
             total_ms,
+            from_wish_ms: until_resumed.as_secs_f64() * 1e3,
             downtime_ms,
             stop_to_resume_ms: resumed.at_ms() - stopped_at_ms,
             wire_bytes: number(&facts["ram"]["transferred"])?,

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use isfc::Medium;
+use lgr::slow_link::{Shape, SlowLink};
 use lgr_engine::driver::Cancel;
 use lgr_engine::event::{Event, Observer};
 use lgr_engine::report::{Report, RunsOn, Side};
@@ -78,6 +79,8 @@ pub(crate) fn relocate_once(
     let Some(address) = waiting.until_listening()? else {
         bail!("the destination did not start: {}", destination.last_words());
     };
+    let link = slow_link(args, &address)?;
+    let address = link.as_ref().map_or(address, |link| format!("tcp:{}", link.address()));
     let mut words_of_source = source_args(words, &address, room.path());
     words_of_source.extend(flamegraph_args(args, Side::Source, room.path()));
     let mut source = Member::start(Side::Source, &words_of_source, &news)?;
@@ -112,6 +115,14 @@ pub(crate) fn relocate_once(
         report.finish.reason = format!("{}; the destination {how}", report.finish.reason);
     }
     Ok(report)
+}
+
+/// The slow link that was asked for, to the destination that listens at `address`.
+fn slow_link(args: &RelocateArgs, address: &str) -> anyhow::Result<Option<SlowLink>> {
+    let Some(rate) = args.slow_link else { return Ok(None) };
+    let target = address.strip_prefix("tcp:").context("a slow link is of medium tcp")?.parse()?;
+    let shape = Shape { bytes_per_s: rate.get(), swallow_after_bytes: None };
+    Ok(Some(SlowLink::start(target, shape)?))
 }
 
 fn describe(status: ExitStatus) -> String {
@@ -208,7 +219,7 @@ fn flamegraph_args(args: &RelocateArgs, side: Side, room: &Path) -> Vec<String> 
 /// The words of the relocation, sent to the member that listens at `address`.
 fn source_args(words: &[String], address: &str, room: &Path) -> Vec<String> {
     let mut words = words.to_vec();
-    for option in ["--runs", "--json", "--medium", "--volume", "--progress", "--flamegraph"] {
+    for option in ["--runs", "--json", "--medium", "--volume", "--progress", "--flamegraph", "--slow-link"] {
         drop_option(&mut words, option);
     }
     words.extend(["--to".to_owned(), address.to_owned(), "--volume".to_owned(), room.display().to_string()]);

@@ -14,6 +14,7 @@
 //! - [`compare`]: what differs between two results, and whether it is noise.
 //! - [`pictures`]: SVG pictures of a relocation and of results.
 //! - [`index`]: the Markdown page over all results of a machine.
+//! - [`slow_link`]: a slow link made of nothing but this process, to measure over.
 //! - [`page`]: one relocation as a page of HTML that needs nothing else.
 //!
 //! The relocation itself is in the libraries below this one: `lgr-engine`, `isfc`, `guest-mem`.
@@ -23,3 +24,4 @@ pub mod index;
 pub mod page;
 pub mod pictures;
 pub mod results;
+pub mod slow_link;

@@ -1,5 +1,6 @@
 //! `lgr relocate`: moves a guest to a member started for it, or with `--to` to one that waits.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +27,7 @@ use crate::options::{
     GuestArgs, LimitArgs, MemberArgs, ProgressArg, as_text, as_text_if_given, member_name, named, seconds,
 };
 use crate::progress::complain;
+use crate::units::parse_rate;
 use crate::{flamegraph, launcher, output, progress, signals, trace};
 
 /// Options of `lgr relocate`.
@@ -48,6 +50,11 @@ pub(crate) struct RelocateArgs {
     #[arg(long, value_parser = named::<Layout>, conflicts_with = "queues", value_name = "LAYOUT")]
     #[serde(serialize_with = "as_text_if_given")]
     pub(crate) pace: Option<Layout>,
+
+    /// Between members started here, a link that carries so many bytes per second each way, and says nothing of it
+    #[arg(long, hide = true, value_parser = parse_rate, value_name = "SIZE", conflicts_with = "to")]
+    #[serde(skip)]
+    pub(crate) slow_link: Option<NonZeroU64>,
 
     /// At a member started here, make all memory ready before the first pass, and not ahead of the pages as they arrive
     #[arg(long)]

@@ -291,6 +291,24 @@ impl Runs {
         plans
     }
 
+    /// The part of a chunk that begins `skip_pages` after it does and has at most `pages` pages.
+    ///
+    /// # Panics
+    /// The part lies behind the chunk's end.
+    pub fn part(&self, plan: &ChunkPlan, skip_pages: u32, pages: u32) -> ChunkPlan {
+        assert!(skip_pages < plan.pages, "a part begins inside its chunk");
+        let mut part = ChunkPlan { pages: pages.min(plan.pages - skip_pages), ..*plan };
+        part.skip_pages += u64::from(skip_pages);
+        for run in &self.runs[plan.first_run as usize..] {
+            if part.skip_pages < run.pages.0 {
+                break;
+            }
+            part.skip_pages -= run.pages.0;
+            part.first_run += 1;
+        }
+        part
+    }
+
     /// The (parts of) runs in one chunk planned by [`Runs::plan_chunks`] on this very set.
     pub fn chunk(&self, plan: &ChunkPlan) -> impl Iterator<Item = Run> + '_ {
         let first = (plan.first_run as usize).min(self.runs.len());

@@ -7,6 +7,7 @@ use crossbeam::channel::{Receiver, unbounded};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use socket2::{Domain, Socket, Type};
 
+use crate::device::gauge::Gauge;
 use crate::device::{Piece, RxHalf, TxHalf};
 use crate::hello::{Agreement, FEATURE_PACKED, FEATURES};
 use crate::link::{DeviceState, DownReason, LinkEvent, LinkOptions, Setup, Shared, SocketId};
@@ -64,7 +65,8 @@ impl LoneDevice {
         slot.set(region).map_err(|_| std::io::ErrorKind::AlreadyExists)?;
         let _ = shared.sink.set(sink);
         let _ = shared.source.set(source);
-        let (tx, rx) = (TxHalf::new(0, shared.clone()), RxHalf::new(0, shared.clone()));
+        let gauge = || Gauge::new(shared.device(0).socket(), None);
+        let (tx, rx) = (TxHalf::new(0, shared.clone(), gauge()), RxHalf::new(0, shared.clone(), gauge()));
         Ok(Self { tx, rx, shared, events: receiver })
     }
 
@@ -138,8 +140,9 @@ impl LoneDevice {
     }
 
     /// The device ends, for this reason.
-    pub fn end(self, reason: DownReason) {
+    pub fn end(mut self, reason: DownReason) {
         self.tx.retire();
+        self.shared.tell_sink_of_end(0);
         self.shared.device_ended(0, reason);
     }
 }

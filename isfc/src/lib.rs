@@ -67,6 +67,7 @@ pub mod islink;
 pub mod link;
 mod listener;
 mod medium;
+mod panics;
 mod region;
 mod rejoin;
 mod slice;

@@ -70,7 +70,7 @@ impl Keeper {
     }
 
     fn is_over(&self) -> bool {
-        self.stop.load(Ordering::Acquire) || self.shared.core().devices_up() == 0
+        self.stop.load(Ordering::Acquire) || self.shared.is_over()
     }
 
     fn dial(&self, dialer: &Dialer, offer: Offer) {

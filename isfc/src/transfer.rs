@@ -17,6 +17,9 @@ pub struct Transfer {
     pub epoch: u32,
     /// Region on both sides.
     pub region: u16,
+    /// Set by the device before it asks: it would like to have no more than so many bytes. On a slow link a long transfer
+    /// keeps everything behind it waiting. What is sent again may be longer.
+    pub len_bytes_max: u64,
     /// At most [`EXTENTS_MAX`], together at most [`BODY_LEN_BYTES_MAX`] bytes.
     pub extents: Vec<Extent>,
     /// xxh3-64 of the payload, which is the raw bytes in order: set it when they cannot change any more.
@@ -36,6 +39,7 @@ impl Transfer {
             tag: 0,
             epoch: 0,
             region: 0,
+            len_bytes_max: BODY_LEN_BYTES_MAX,
             extents: Vec::with_capacity(EXTENTS_MAX),
             digest: None,
             staged: false,
@@ -61,6 +65,11 @@ impl Transfer {
     /// Bytes of the raw extents.
     pub fn raw_len_bytes(&self) -> u64 {
         raw_len_bytes(&self.extents)
+    }
+
+    /// Bytes of memory it is about.
+    pub fn covered_len_bytes(&self) -> u64 {
+        self.extents.iter().map(|extent| u64::from(extent.len_bytes)).sum()
     }
 
     /// Bytes that travel.

@@ -5,7 +5,7 @@
 //! thread of the device that carries it (`fill`). A chunk a dying device may not have delivered is handed out
 //! again; the barrier at the end of the pass is what keeps old copies from overtaking newer ones.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -33,23 +33,39 @@ pub struct Pass {
     epoch: u32,
     runs: Runs,
     plan: Vec<ChunkPlan>,
-    totals: PassTotals,
+    pages: u64,
     /// The guest stands still: content is hashed in place.
     stable: bool,
     /// An attempt of this pass failed: nobody knows what of it is in place.
     repeat: bool,
-    next: AtomicUsize,
-    again: SegQueue<usize>,
+    /// Pages of each chunk but the last.
+    chunk_pages: u32,
+    /// Pages handed out for the first time.
+    next: AtomicU64,
+    again: SegQueue<Part>,
     given: [Mutex<Vec<Given>>; DEVICES_MAX],
-    unsent: AtomicUsize,
+    /// Of the transfers that were handed out so far.
+    transfers: AtomicU64,
+    digest: AtomicU64,
+    sent_pages: AtomicU64,
     zero_pages: AtomicU64,
     wire_bytes: AtomicU64,
-    sent_bytes: AtomicU64,
+    resent_bytes: AtomicU64,
+}
+
+/// A chunk, or where a device asked for less, a part of one: what travels as one transfer, however often.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    plan: ChunkPlan,
+    /// Number of the chunk it belongs to.
+    chunk: usize,
+    /// Pages of the pass before it, which is its number as a transfer: no two have the same.
+    first: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Given {
-    chunk: usize,
+    part: Part,
     sent: bool,
 }
 
@@ -64,28 +80,28 @@ fn chunk_pages(pages: u64, devices: u8) -> u32 {
 impl Pass {
     /// Plans a pass over `runs` for `devices` devices.
     pub fn new(epoch: u32, runs: Runs, stable: bool, devices: u8) -> Self {
+        // As few extents as a transfer may have hold more pages than a chunk, so each but the last is full.
+        const { assert!(EXTENTS_MAX as u64 >= PROGRAM_PAYLOAD_BYTES / PAGE_SIZE as u64) };
         let pages = runs.pages().get();
-        let plan = runs.plan_chunks(chunk_pages(pages, devices), EXTENTS_MAX);
-        let mut digest = 0u64;
-        for (tag, chunk) in plan.iter().enumerate() {
-            let ranges = runs.chunk(chunk).map(|run| (run.offset_bytes(), run.bytes()));
-            digest = digest.wrapping_add(coverage_digest(tag as u64, epoch, ranges));
-        }
-        let transfers = plan.len() as u64;
+        let chunk_pages = chunk_pages(pages, devices);
+        let plan = runs.plan_chunks(chunk_pages, EXTENTS_MAX);
         Self {
             epoch,
-            unsent: AtomicUsize::new(plan.len()),
-            totals: PassTotals { transfers, pages, digest },
+            pages,
             runs,
             plan,
             stable,
             repeat: false,
-            next: AtomicUsize::new(0),
+            chunk_pages,
+            next: AtomicU64::new(0),
             again: SegQueue::new(),
             given: Default::default(),
+            transfers: AtomicU64::new(0),
+            digest: AtomicU64::new(0),
+            sent_pages: AtomicU64::new(0),
             zero_pages: AtomicU64::new(0),
             wire_bytes: AtomicU64::new(0),
-            sent_bytes: AtomicU64::new(0),
+            resent_bytes: AtomicU64::new(0),
         }
     }
 
@@ -99,9 +115,17 @@ impl Pass {
         &self.runs
     }
 
-    /// What the destination must count.
+    /// Pages that it is about.
+    pub fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// What the destination must count, once all has been handed out: how many transfers there are is known then, as a
+    /// slow link gets more and shorter ones.
     pub fn totals(&self) -> PassTotals {
-        self.totals
+        let [transfers, digest] =
+            [&self.transfers, &self.digest].map(|counter| counter.load(Ordering::Acquire));
+        PassTotals { transfers, pages: self.pages, digest }
     }
 
     /// Pages that were all zero, so far.
@@ -114,33 +138,60 @@ impl Pass {
         self.wire_bytes.load(Ordering::Relaxed)
     }
 
-    /// Guest memory handed to the medium so far, in bytes.
+    /// Guest memory handed to the medium so far and not lost since, in bytes: never more than there is.
     pub fn sent_bytes(&self) -> u64 {
-        self.sent_bytes.load(Ordering::Relaxed)
+        self.sent_pages.load(Ordering::Relaxed) * PAGE_SIZE as u64
     }
 
-    /// The next chunk for `device`, and whether the destination may be trusted to have what earlier passes sent of it.
-    fn take(&self, device: u8) -> Option<(usize, Trust)> {
-        let again = self.again.pop().map(|chunk| (chunk, Trust::Forget));
-        let (chunk, trust) = again.or_else(|| {
-            // Looked at before it is raised, so that idle devices cannot make it overflow.
-            if self.next.load(Ordering::Relaxed) >= self.plan.len() {
-                return None;
-            }
-            let chunk = self.next.fetch_add(1, Ordering::Relaxed);
+    /// Guest memory that was handed to the medium and had to be sent again, in bytes.
+    pub fn resent_bytes(&self) -> u64 {
+        self.resent_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What `device` sends next, at most `pages_max` pages of what goes out for the first time; and whether the destination
+    /// may be trusted to have what earlier passes sent of it.
+    fn take(&self, device: u8, pages_max: u32) -> Option<(Part, Trust)> {
+        let again = self.again.pop().map(|part| (part, Trust::Forget));
+        let (part, trust) = again.or_else(|| {
             let trust = if self.repeat { Trust::Forget } else { Trust::Compare };
-            (chunk < self.plan.len()).then_some((chunk, trust))
+            self.draw(pages_max).map(|part| (part, trust))
         })?;
-        self.given_to(device).push(Given { chunk, sent: false });
-        Some((chunk, trust))
+        self.given_to(device).push(Given { part, sent: false });
+        Some((part, trust))
+    }
+
+    /// A part that has not been handed out yet.
+    fn draw(&self, pages_max: u32) -> Option<Part> {
+        let span = |first: u64| {
+            let chunk = (first / u64::from(self.chunk_pages)) as usize;
+            let skip = (first % u64::from(self.chunk_pages)) as u32;
+            let left = self.plan.get(chunk)?.pages.checked_sub(skip).filter(|left| *left > 0)?;
+            // No short rest: its header costs as much as that of a long one.
+            let pages = if left < pages_max + pages_max / 2 { left } else { pages_max };
+            Some((chunk, skip, pages))
+        };
+        let further = |first| span(first).map(|(_, _, pages)| first + u64::from(pages));
+        let first = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, further).ok()?;
+        let (chunk, skip, pages) = span(first)?;
+        let plan = self.runs.part(&self.plan[chunk], skip, pages);
+        let ranges = self.runs.chunk(&plan).map(|run| (run.offset_bytes(), run.bytes()));
+        self.digest.fetch_add(coverage_digest(first, self.epoch, ranges), Ordering::Release);
+        self.transfers.fetch_add(1, Ordering::Release);
+        Some(Part { plan, chunk, first })
+    }
+
+    /// What was given to a device is to be sent again.
+    fn take_back(&self, given: Given) {
+        let Given { part, sent } = given;
+        if sent {
+            self.sent_pages.fetch_sub(u64::from(part.plan.pages), Ordering::AcqRel);
+            self.resent_bytes.fetch_add(u64::from(part.plan.pages) * PAGE_SIZE as u64, Ordering::Relaxed);
+        }
+        self.again.push(part);
     }
 
     fn given_to(&self, device: u8) -> std::sync::MutexGuard<'_, Vec<Given>> {
         self.given[usize::from(device)].lock().expect("no thread panics while it holds this")
-    }
-
-    fn chunk_bytes(&self, chunk: usize) -> u64 {
-        u64::from(self.plan[chunk].pages) * PAGE_SIZE as u64
     }
 }
 
@@ -235,8 +286,10 @@ impl Feed {
 impl TransferSource for Feed {
     fn next(&self, device: u8, transfer: &mut Transfer) -> Next {
         let Some(pass) = self.current() else { return Next::Nothing };
-        let Some((chunk, trust)) = pass.take(device) else { return Next::Nothing };
-        self.fill(device, &pass, chunk, trust, transfer);
+        let pages_max =
+            (transfer.len_bytes_max / PAGE_SIZE as u64).clamp(1, u64::from(pass.chunk_pages)) as u32;
+        let Some((part, trust)) = pass.take(device, pages_max) else { return Next::Nothing };
+        self.fill(device, &pass, &part, trust, transfer);
         let now_ns = self.started.elapsed().as_nanos() as u64;
         match self.limit.reserve(transfer.payload_len_bytes(), now_ns) {
             0 => Next::Ready,
@@ -250,41 +303,39 @@ impl TransferSource for Feed {
         if let Some(packing) = &self.packing {
             packing.sent(device, wire_bytes);
         }
-        let chunk = tag as usize;
-        pass.sent_bytes.fetch_add(pass.chunk_bytes(chunk), Ordering::Relaxed);
-        if let Some(given) = pass.given_to(device).iter_mut().rev().find(|given| given.chunk == chunk) {
+        let pages = {
+            let mut given = pass.given_to(device);
+            // A part is with one device at a time; it cannot be there twice.
+            let Some(given) = given.iter_mut().rev().find(|given| given.part.first == tag && !given.sent)
+            else {
+                return;
+            };
             given.sent = true;
-        }
-        if pass.unsent.fetch_sub(1, Ordering::AcqRel) == 1 {
+            u64::from(given.part.plan.pages)
+        };
+        if pass.sent_pages.fetch_add(pages, Ordering::AcqRel) + pages == pass.pages {
             self.notify(epoch);
         }
     }
 
     fn delivered(&self, device: u8, epoch: u32, tag: u64) {
         let Some(pass) = self.current().filter(|pass| pass.epoch == epoch) else { return };
-        pass.given_to(device).retain(|given| !(given.sent && given.chunk == tag as usize));
+        pass.given_to(device).retain(|given| !(given.sent && given.part.first == tag));
     }
 
     fn lost(&self, device: u8, epoch: u32, tag: u64) {
         let Some(pass) = self.current().filter(|pass| pass.epoch == epoch) else { return };
         let mut given = pass.given_to(device);
-        // A chunk is with one device at a time, so it cannot be there twice.
-        let Some(at) = given.iter().position(|given| given.chunk == tag as usize) else { return };
+        let Some(at) = given.iter().position(|given| given.part.first == tag) else { return };
         let lost = given.swap_remove(at);
         drop(given);
-        if lost.sent {
-            pass.unsent.fetch_add(1, Ordering::AcqRel);
-        }
-        pass.again.push(lost.chunk);
+        pass.take_back(lost);
     }
 
     fn device_down(&self, device: u8) {
         let Some(pass) = self.current() else { return };
         for given in std::mem::take(&mut *pass.given_to(device)) {
-            if given.sent {
-                pass.unsent.fetch_add(1, Ordering::AcqRel);
-            }
-            pass.again.push(given.chunk);
+            pass.take_back(given);
         }
     }
 }
@@ -321,6 +372,7 @@ mod tests {
             tag: 0,
             epoch: 0,
             region: 0,
+            len_bytes_max: u64::MAX,
             extents: Vec::new(),
             digest: None,
             staged: false,
@@ -348,6 +400,55 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_asks_for_less_gets_parts_that_cover_the_pass() {
+        for asked_bytes in [1, 4096, 64 << 10, 100_000, 300 << 10] {
+            let feed = Feed::new(storage(), RateLimit::unlimited(), false);
+            let runs: Runs = (0..200).map(|run| Run::new(run * 10, 1 + run % 9)).collect();
+            let pass = Arc::new(Pass::new(1, runs.clone(), false, 2));
+            feed.begin(pass.clone());
+            let (mut digest, mut covered, mut tags) = (0u64, Vec::new(), std::collections::BTreeSet::new());
+            let mut drawn = transfer();
+            drawn.len_bytes_max = asked_bytes;
+            let whole = u64::from(pass.chunk_pages) * PAGE_SIZE as u64;
+            while feed.next(0, &mut drawn) == Next::Ready {
+                assert!(drawn.covered_len_bytes() <= (asked_bytes * 3 / 2).max(4096).min(whole));
+                assert!(tags.insert(drawn.tag) && drawn.tag < pass.pages());
+                let ranges = drawn.extents.iter().map(|e| (e.offset_bytes, u64::from(e.len_bytes)));
+                digest = digest.wrapping_add(coverage_digest(drawn.tag, 1, ranges.clone()));
+                covered.extend(
+                    ranges.map(|(offset, len)| Run::new(offset / PAGE_SIZE as u64, len / PAGE_SIZE as u64)),
+                );
+                feed.sent(0, 1, drawn.tag, 100);
+                drawn.clear();
+            }
+            assert_eq!(Runs::from_unsorted(covered), runs);
+            assert_eq!((digest, tags.len() as u64), (pass.totals().digest, pass.totals().transfers));
+            assert_eq!(pass.sent_bytes(), runs.bytes());
+        }
+    }
+
+    #[test]
+    fn progress_never_passes_its_total_however_often_a_device_dies() {
+        let feed = Feed::new(storage(), RateLimit::unlimited(), false);
+        let pass = Arc::new(Pass::new(1, Runs::from_run(Run::new(0, 2048)), false, 2));
+        feed.begin(pass.clone());
+        let mut given = transfer();
+        for round in 0..50 {
+            given.clear();
+            let device = round % 3;
+            while feed.next(device, &mut given) == Next::Ready {
+                feed.sent(device, 1, given.tag, 100);
+                assert!(pass.sent_bytes() <= pass.runs().bytes());
+                given.clear();
+            }
+            assert_eq!(pass.sent_bytes(), pass.runs().bytes());
+            feed.device_down(device);
+            assert_eq!(pass.sent_bytes(), 0);
+        }
+        assert_eq!(pass.resent_bytes(), 50 * pass.runs().bytes());
+    }
+
+    #[test]
     fn what_a_dead_device_had_is_handed_out_again() {
         let feed = Feed::new(storage(), RateLimit::unlimited(), false);
         let pass = Arc::new(Pass::new(1, Runs::from_run(Run::new(0, 2048)), false, 2));
@@ -366,6 +467,10 @@ mod tests {
         feed.device_down(3);
         let again: Vec<u64> = drain(&feed, 1).iter().map(|(tag, _)| *tag).collect();
         assert_eq!(again, [first, second]);
-        assert_eq!(pass.unsent.load(Ordering::Relaxed), 2);
+        let again = pass.pages - pass.sent_pages.load(Ordering::Relaxed);
+        assert_eq!(
+            again * PAGE_SIZE as u64,
+            pass.resent_bytes() + pass.chunk_pages as u64 * PAGE_SIZE as u64
+        );
     }
 }

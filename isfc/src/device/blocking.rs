@@ -9,27 +9,40 @@ use libc::iovec;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::Socket;
 
+use super::gauge::Gauge;
 use super::lend::{Lent, lend};
 use super::{Piece, RxHalf, TICK, TxHalf, Waker};
-use crate::link::{DownReason, Shared};
+use crate::link::{DownReason, Shared, device_thread};
+use crate::panics::guarded;
 use crate::slice::Slice;
 
 /// Runs both halves until the device is over, and says why it was.
-pub(crate) fn run(device: u8, link: &Arc<Shared>, socket: &Socket, waker: &Waker) -> DownReason {
+pub(crate) fn run(
+    device: u8,
+    link: &Arc<Shared>,
+    socket: &Arc<Socket>,
+    waker: &Waker,
+    gauges: [Gauge; 2],
+) -> DownReason {
     let timeouts = socket.set_read_timeout(Some(TICK)).and_then(|()| socket.set_write_timeout(Some(TICK)));
     if let Err(error) = timeouts {
         return DownReason::Io(format!("socket time-outs: {error}"));
     }
+    let [sent, received] = gauges;
     std::thread::scope(|scope| {
         let sender = scope.spawn(|| {
-            let mut half = TxHalf::new(device, link.clone());
-            let reason = send_loop(device, link, socket, waker, &mut half);
+            let mut half = TxHalf::new(device, link.clone(), sent);
+            let sent = guarded(|| send_loop(device, link, socket, waker, &mut half));
+            let reason = sent.unwrap_or_else(|words| link.panicked(&device_thread(device), words));
             link.mark_down(device, &reason);
             let _ = socket.shutdown(std::net::Shutdown::Both);
-            half.retire();
-            reason
+            match guarded(|| half.retire()) {
+                Ok(()) => reason,
+                Err(words) => link.panicked(&device_thread(device), words),
+            }
         });
-        let reason = receive_loop(device, link, socket);
+        let taken = guarded(|| receive_loop(device, link, socket, received));
+        let reason = taken.unwrap_or_else(|words| link.panicked(&device_thread(device), words));
         link.mark_down(device, &reason);
         let _ = socket.shutdown(std::net::Shutdown::Both);
         waker.wake();
@@ -93,8 +106,8 @@ fn send_piece(socket: &Socket, piece: Piece<'_>) -> Result<Option<Lent>, DownRea
     }
 }
 
-fn receive_loop(device: u8, link: &Arc<Shared>, socket: &Socket) -> DownReason {
-    let mut half = RxHalf::new(device, link.clone());
+fn receive_loop(device: u8, link: &Arc<Shared>, socket: &Socket, gauge: Gauge) -> DownReason {
+    let mut half = RxHalf::new(device, link.clone(), gauge);
     let mut slice = Slice::new();
     loop {
         if let Err(reason) = link.check_open(device) {

@@ -5,6 +5,7 @@
 
 mod batch;
 pub(crate) mod blocking;
+pub(crate) mod gauge;
 pub(crate) mod lend;
 #[cfg(test)]
 mod packed_tests;
@@ -20,16 +21,19 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, eventfd};
 
 use batch::Batch;
+use gauge::Gauge;
 pub(crate) use receiver::{Complete, Incoming, Placement, Receiver};
 pub(crate) use transmitter::{InFlight, Piece, Transmitter};
 
 use crate::counters::add;
-use crate::frame::FrameKind;
-use crate::link::{Content, DownReason, Outgoing, Shared};
+use crate::frame::{FrameKind, HEADER_LEN_BYTES};
+use crate::link::{Content, Death, DownReason, Life, Outgoing, Room, Shared, Span};
 use crate::transfer::{Next, Transfer};
 
 /// How long a receiver that has something to acknowledge waits for more.
 const ACK_DELAY: Duration = Duration::from_millis(5);
+/// What waits for less is not worth a question to the medium.
+const LOOK_FROM: Duration = Duration::from_millis(500);
 /// Longest a device waits without looking at its deadlines.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
@@ -75,10 +79,18 @@ pub(crate) struct TxHalf {
     last_tx: Instant,
     /// When the frame in flight last moved.
     progress: Instant,
+    /// Room that was made for the transfer in `transfer`, which has not been numbered.
+    held_bytes: u64,
+    /// Bytes of this connection that have gone into its socket.
+    handed_bytes: u64,
+    gauge: Gauge,
+    life: Life,
+    /// When the medium is to be asked what it has moved.
+    ask_medium_at: Instant,
 }
 
 impl TxHalf {
-    pub(crate) fn new(device: u8, link: Arc<Shared>) -> Self {
+    pub(crate) fn new(device: u8, link: Arc<Shared>, gauge: Gauge) -> Self {
         let now = Instant::now();
         Self {
             device,
@@ -91,6 +103,11 @@ impl TxHalf {
             batch: Batch::new(device),
             last_tx: now,
             progress: now,
+            held_bytes: 0,
+            handed_bytes: 0,
+            gauge,
+            life: Life::new(now),
+            ask_medium_at: now,
         }
     }
 
@@ -104,15 +121,15 @@ impl TxHalf {
         if let Some(ack) = self.link.take_segment_ack(self.device) {
             self.tx.load_segment_ack(&ack);
         } else if self.link.must_introduce(self.device) {
-            self.number(Content::Idx, now);
+            self.number(Content::Idx, self.link.name().len() as u64, now);
             self.tx.load_idx(self.link.name());
         } else if self.link.must_ask(self.device, now) {
-            let (segment, _) = self.link.number(self.device, Content::Nothing, now);
-            self.tx.set_segment(segment, true);
+            self.number(Content::Nothing, 0, now);
+            self.tx.ack_at_once();
             self.tx.load_bare(FrameKind::Ping);
         } else if self.link.is_leaving(self.device) && self.held_until.is_none() {
             if self.link.depth(self.device) == 0 {
-                self.number(Content::Nothing, now);
+                self.number(Content::Nothing, 0, now);
                 self.tx.load_bare(FrameKind::Dvx);
                 self.says_goodbye = true;
             }
@@ -130,7 +147,14 @@ impl TxHalf {
             self.load_control(&frame, now);
         } else if self.take_transfer(now) {
             let Transfer { epoch, tag, .. } = self.transfer;
-            self.number(Content::Transfer { epoch, tag }, now);
+            let len_bytes = self.tx.transfer_len_bytes(&self.transfer, self.link.shares);
+            self.number(Content::Transfer { epoch, tag }, len_bytes, now);
+            self.link.flow.give_back(std::mem::take(&mut self.held_bytes));
+            self.link.flow.begin(HEADER_LEN_BYTES as u64 + len_bytes);
+            if !self.link.flow.is_open() {
+                // Each acknowledgement tells how fast the link is.
+                self.tx.ack_at_once();
+            }
             self.link.count_program(self.device, true);
             self.batch.begin();
             let link = &self.link;
@@ -139,7 +163,7 @@ impl TxHalf {
         } else if let Some(frame) = self.link.pop_low(self.device) {
             self.load_control(&frame, now);
         } else if now.duration_since(self.last_tx) >= self.link.ping_every() {
-            self.number(Content::Nothing, now);
+            self.number(Content::Nothing, 0, now);
             self.tx.load_bare(FrameKind::Ping);
         }
     }
@@ -149,13 +173,16 @@ impl TxHalf {
             FrameKind::Message => Content::Message(frame.socket, frame.sequence),
             _ => Content::Ack(frame.socket),
         };
-        self.number(content, now);
+        self.number(content, frame.body.len() as u64, now);
         self.link.count_program(self.device, false);
         self.tx.load_control(frame);
     }
 
-    fn number(&mut self, content: Content, now: Instant) {
-        let (segment, ack_now) = self.link.number(self.device, content, now);
+    /// Numbers the frame that is loaded next, which has `body_len_bytes` behind its header.
+    fn number(&mut self, content: Content, body_len_bytes: u64, now: Instant) {
+        let len_bytes = HEADER_LEN_BYTES as u64 + body_len_bytes;
+        let span = Span { len_bytes, end_bytes: self.handed_bytes + len_bytes };
+        let (segment, ack_now) = self.link.number(self.device, content, span, now);
         self.tx.set_segment(segment, ack_now);
     }
 
@@ -180,12 +207,26 @@ impl TxHalf {
     /// Fills `transfer` if there is one, and says when it may go out.
     fn ask_for_transfer(&mut self, now: Instant) -> Option<Instant> {
         let source = self.link.source().filter(|_| self.link.may_write(self.device))?;
+        let room = self.link.reserve()?;
         self.transfer.clear();
-        match source.next(self.device, &mut self.transfer) {
+        self.transfer.len_bytes_max = room.len_bytes_max;
+        let next = source.next(self.device, &mut self.transfer);
+        self.settle(room, next != Next::Nothing);
+        match next {
             Next::Nothing => None,
             Next::Ready => Some(now),
             Next::NotBefore(at) => Some(at),
         }
+    }
+
+    fn settle(&mut self, room: Room, is_filled: bool) {
+        let (mut wire_bytes, mut covered_bytes) = (0, 0);
+        if is_filled {
+            wire_bytes = HEADER_LEN_BYTES as u64 + self.transfer.payload_len_bytes();
+            covered_bytes = self.transfer.covered_len_bytes();
+        }
+        self.held_bytes = wire_bytes;
+        self.link.flow.settle(room, wire_bytes, covered_bytes);
     }
 
     pub(crate) fn carries_pages(&self) -> bool {
@@ -205,6 +246,7 @@ impl TxHalf {
         let counters = self.link.counters(self.device);
         add(&counters.tx_bytes, count as u64);
         self.progress = now;
+        self.handed_bytes += count as u64;
         let cut_short = count < self.tx.piece().len_bytes();
         let Some((frame, len_bytes)) = self.tx.advanced(count) else {
             add(&counters.retries, u64::from(cut_short));
@@ -221,23 +263,36 @@ impl TxHalf {
         }
     }
 
-    pub(crate) fn check(&self, now: Instant) -> Result<(), DownReason> {
-        self.link.check_acknowledged(self.device, now)?;
-        if self.tx.is_idle() {
-            return Ok(());
-        }
-        let waited = now.duration_since(self.progress);
+    pub(crate) fn check(&mut self, now: Instant) -> Result<(), DownReason> {
+        let waited = if self.tx.is_idle() { Duration::ZERO } else { now.duration_since(self.progress) };
         if waited >= TICK {
             add(&self.link.counters(self.device).stalls, 1);
         }
-        if waited > self.link.silence_limit() {
-            return Err(DownReason::Stalled { limit_ms: self.link.silence_limit().as_millis() as u64 });
+        if waited < LOOK_FROM && self.link.oldest(self.device, now) < LOOK_FROM {
+            self.life.moved(now);
+            return Ok(());
         }
-        Ok(())
+        if now < self.ask_medium_at {
+            return Ok(());
+        }
+        self.ask_medium_at = now + TICK;
+        if !self.tx.is_idle() {
+            self.life.moved(self.progress);
+        }
+        let limit = self.link.silence_limit();
+        let oldest = self.link.oldest_end_bytes(self.device);
+        let limit_ms = limit.as_millis() as u64;
+        match self.life.judge(self.gauge.sent(self.handed_bytes), oldest, limit, now) {
+            None => Ok(()),
+            Some(_) if oldest.is_none() && self.tx.is_idle() => Ok(()),
+            Some(Death::Stalled) => Err(DownReason::Stalled { limit_ms }),
+            Some(Death::Unacknowledged) => Err(DownReason::Unacknowledged { limit_ms }),
+        }
     }
 
     /// The device is over: what it had taken over is given back.
-    pub(crate) fn retire(mut self) {
+    pub(crate) fn retire(&mut self) {
+        self.link.flow.give_back(std::mem::take(&mut self.held_bytes));
         if self.tx.abandon().is_some() {
             add(&self.link.counters(self.device).unit_checks, 1);
         }
@@ -253,13 +308,17 @@ pub(crate) struct RxHalf {
     link: Arc<Shared>,
     pub(crate) rx: Receiver,
     last_rx: Instant,
+    gauge: Gauge,
+    /// What the medium last told of bytes that came.
+    mark: u64,
     /// Something came that may not have been acknowledged yet.
     unacknowledged: bool,
 }
 
 impl RxHalf {
-    pub(crate) fn new(device: u8, link: Arc<Shared>) -> Self {
-        Self { device, link, rx: Receiver::new(device), last_rx: Instant::now(), unacknowledged: false }
+    pub(crate) fn new(device: u8, link: Arc<Shared>, gauge: Gauge) -> Self {
+        let (rx, last_rx, mark) = (Receiver::new(device), Instant::now(), gauge.received_mark());
+        Self { device, link, rx, last_rx, gauge, mark, unacknowledged: false }
     }
 
     pub(crate) fn received(&mut self, count: usize, now: Instant) -> Result<(), DownReason> {
@@ -297,7 +356,14 @@ impl RxHalf {
             self.link.acknowledge_rest(self.device);
         }
         let limit = self.link.silence_limit();
-        if now.duration_since(self.last_rx) > limit {
+        if now.duration_since(self.last_rx) <= limit / 2 {
+            return Ok(());
+        }
+        // Of a long frame that crosses slowly, the ring tells when all of it is here.
+        let mark = self.gauge.received_mark();
+        if mark != self.mark {
+            (self.mark, self.last_rx) = (mark, now);
+        } else if now.duration_since(self.last_rx) > limit {
             return Err(DownReason::Silent { limit_ms: limit.as_millis() as u64 });
         }
         Ok(())

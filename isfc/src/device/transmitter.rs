@@ -19,8 +19,8 @@ use zerocopy::IntoBytes;
 use super::subchannel::Subchannel;
 use crate::ctc::channel::SubchannelStatus;
 use crate::frame::{
-    EXTENTS_MAX, ExtentClass, FLAG_ACK_NOW, FLAG_DIGEST, FLAG_FETCH, FrameKind, HEADER_LEN_BYTES, Header,
-    WireExtent, extents_check,
+    EXTENT_LEN_BYTES, EXTENTS_MAX, ExtentClass, FLAG_ACK_NOW, FLAG_DIGEST, FLAG_FETCH, FrameKind,
+    HEADER_LEN_BYTES, Header, WireExtent, extents_check,
 };
 use crate::link::{Outgoing, SegmentAck};
 use crate::region::Region;
@@ -121,6 +121,17 @@ impl Transmitter {
     /// The next frame that is loaded is this segment.
     pub(crate) fn set_segment(&mut self, segment: u16, ack_now: bool) {
         self.segment = (segment, ack_now);
+    }
+
+    /// The peer is to acknowledge the next frame as soon as it has it.
+    pub(crate) fn ack_at_once(&mut self) {
+        self.segment.1 = true;
+    }
+
+    /// Bytes behind the header of the frame that [`Self::load_transfer`] will lay out.
+    pub(crate) fn transfer_len_bytes(&self, transfer: &Transfer, fetch: bool) -> u64 {
+        let payload = if fetch && !transfer.staged { 0 } else { transfer.payload_len_bytes() };
+        (transfer.extents.len().saturating_sub(1) * EXTENT_LEN_BYTES) as u64 + payload
     }
 
     /// A frame without a body: [`FrameKind::Ping`] or [`FrameKind::Dvx`].

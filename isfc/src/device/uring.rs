@@ -10,6 +10,7 @@
 //! ring waits for it, and for what comes in meanwhile. The ring's own sends and receives wait on such a socket, too.
 
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use io_uring::squeue::Entry;
@@ -17,9 +18,11 @@ use io_uring::types::{Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, opcode};
 use socket2::Socket;
 
+use super::gauge::Gauge;
 use super::lend::{Lent, lend};
 use super::{Piece, RxHalf, TxHalf, Waker};
-use crate::link::{DownReason, Shared};
+use crate::link::{DownReason, Shared, device_thread};
+use crate::panics::guarded;
 use crate::slice::Slice;
 
 const RX: u64 = 1;
@@ -88,7 +91,13 @@ struct Device {
 }
 
 /// Runs the device until it is over, and says why it was.
-pub(crate) fn run(device: u8, link: &std::sync::Arc<Shared>, socket: &Socket, waker: &Waker) -> DownReason {
+pub(crate) fn run(
+    device: u8,
+    link: &Arc<Shared>,
+    socket: &Arc<Socket>,
+    waker: &Waker,
+    gauges: [Gauge; 2],
+) -> DownReason {
     let mut ring = match build() {
         Ok(ring) => ring,
         Err(error) => return DownReason::Io(format!("io_uring_setup: {error}")),
@@ -102,9 +111,10 @@ pub(crate) fn run(device: u8, link: &std::sync::Arc<Shared>, socket: &Socket, wa
     }
     // SAFETY: a msghdr of zeros is a valid, empty one.
     let empty = || Box::new(unsafe { std::mem::zeroed::<libc::msghdr>() });
+    let [sent, received] = gauges;
     let mut state = Device {
-        tx: TxHalf::new(device, link.clone()),
-        rx: RxHalf::new(device, link.clone()),
+        tx: TxHalf::new(device, link.clone(), sent),
+        rx: RxHalf::new(device, link.clone(), received),
         tx_message: empty(),
         rx_message: empty(),
         wake_count: Box::new(0),
@@ -116,14 +126,20 @@ pub(crate) fn run(device: u8, link: &std::sync::Arc<Shared>, socket: &Socket, wa
         next_timer: 0,
         slice: Slice::new(),
     };
-    let reason = loop {
-        if let Err(reason) = state.turn(device, &mut ring, link, socket) {
-            break reason;
+    // A panic here may be that of a transfer's source or sink. The kernel still has buffers then, as it has at any end.
+    let turns = guarded(|| {
+        loop {
+            if let Err(reason) = state.turn(device, &mut ring, link, socket) {
+                break reason;
+            }
         }
-    };
+    });
+    let reason = turns.unwrap_or_else(|words| link.panicked(&device_thread(device), words));
     link.mark_down(device, &reason);
     if state.drain(&mut ring, socket, waker) {
-        state.tx.retire();
+        if let Err(words) = guarded(|| state.tx.retire()) {
+            return link.panicked(&device_thread(device), words);
+        }
     } else {
         // The kernel may still write into these buffers, so they are given up rather than freed. The
         // region is kept alive with them by the link they hold.

@@ -12,6 +12,8 @@
 
 mod core;
 mod device_state;
+mod flow;
+mod life;
 mod segments;
 mod shared;
 
@@ -26,16 +28,20 @@ pub use self::core::{
     Core, CoreError, Effect, Outgoing, Priority, SOCKETS_MAX, SocketId, UNACKED_BYTES_MAX, UNACKED_MAX,
 };
 pub(crate) use self::device_state::DeviceState;
+pub use self::flow::{BUDGET_MIN_BYTES, Flow, Room, TRANSFER_MIN_BYTES};
+pub use self::life::{Death, Fruitless, Hole, Life, Moved};
 pub use self::segments::{
-    Arrival, CREDIT_MAX, Content, PATIENCE, RxSegments, SegmentAck, Settled, TxSegments,
+    Arrival, CREDIT_MAX, Content, PATIENCE, RxSegments, SegmentAck, Settled, Span, TxSegments,
 };
 pub(crate) use self::shared::{Setup, Shared};
 use crate::counters::DeviceCounters;
+use crate::device::gauge::Gauge;
 use crate::device::lend::survive_hangups;
 use crate::device::{blocking, uring};
 use crate::hello::DEVICES_MAX;
 use crate::islink::{Islink, IslinkDevice};
 use crate::medium::{Endpoints, MediumError};
+use crate::panics::guarded;
 use crate::region::{Region, RemoteRegion};
 use crate::rejoin::{Keeper, Threads};
 use crate::timeline::{Sample, Timeline};
@@ -68,6 +74,35 @@ pub enum DownReason {
     Unacknowledged {
         /// The limit, in milliseconds.
         limit_ms: u64,
+    },
+    /// The path takes short frames and no long ones, over several connections.
+    #[error(
+        "hellos and frames of up to {passed_bytes} bytes pass, frames of {failed_bytes} bytes do not, over {connections} \
+         connections: is the path's MTU smaller than the interface's?"
+    )]
+    MtuHole {
+        /// Longest frame that was acknowledged, in bytes.
+        passed_bytes: u64,
+        /// Shortest one that was not, in bytes.
+        failed_bytes: u64,
+        /// Connections that died over it.
+        connections: u32,
+    },
+    /// Frames that passed before do not any more, over several connections.
+    #[error("nothing of frames of {failed_bytes} bytes was acknowledged over {connections} connections")]
+    Fruitless {
+        /// The shortest of them, in bytes.
+        failed_bytes: u64,
+        /// Connections that died over it.
+        connections: u32,
+    },
+    /// A thread of the link panicked: a defect of this program or of a transfer's source or sink.
+    #[error("{thread} panicked: {words}")]
+    Panicked {
+        /// Which.
+        thread: String,
+        /// What it said.
+        words: String,
     },
     /// The kernel reported an error.
     #[error("{0}")]
@@ -108,8 +143,10 @@ impl Engine {
 pub struct LinkOptions {
     /// `None`: io_uring if it is allowed, blocking threads otherwise.
     pub engine: Option<Engine>,
-    /// A device on which nothing comes in, or nothing can be sent, for this long is dead. Pings keep
-    /// an idle one alive.
+    /// A device on which no byte comes in, or none of what waits to be acknowledged gets any further, for this long is
+    /// dead. Pings keep an idle one alive.
+    ///
+    /// A link on which long frames never arrive, over several connections, is down after about three times as long.
     pub silence_limit: Duration,
     /// This system's name, 1 to 8 printable characters: of the two ends, the lesser name writes from the lowest device
     /// upward, the greater from the highest downward.
@@ -256,12 +293,17 @@ impl Link {
             let member = link.session.as_ref().map(|session| session.peer.member().to_owned());
             let keeper = Keeper { shared, engine, threads, stop, member };
             let thread = std::thread::Builder::new().name("isfc-keeper".into());
-            link.keeper = Some(thread.spawn(move || keeper.run(&rejoin))?);
+            link.keeper = Some(thread.spawn(move || {
+                let shared = keeper.shared.clone();
+                shared.watched("the keeper of the devices", || keeper.run(&rejoin));
+            })?);
         }
         if timeline_every.is_some() {
             let (shared, timeline, stop) = (link.shared.clone(), link.timeline.clone(), link.stop.clone());
             let thread = std::thread::Builder::new().name("isfc-sampler".into());
-            link.sampler = Some(thread.spawn(move || sample(&shared, &timeline, &stop))?);
+            link.sampler = Some(
+                thread.spawn(move || shared.watched("the sampler", || sample(&shared, &timeline, &stop)))?,
+            );
         }
         Ok(link)
     }
@@ -606,18 +648,34 @@ pub(crate) fn spawn_device(
         if let Some(tunnel) = &tunnel {
             tunnel.on_failure(reason_of(device, &shared));
         }
-        let reason = match engine {
-            Engine::IoUring => uring::run(device, &shared, &socket, &state.waker),
-            Engine::Blocking => blocking::run(device, &shared, &socket, &state.waker),
-        };
+        let network = tunnel.as_ref().map(Tunnel::network);
+        let gauges = [network.clone(), network].map(|network| Gauge::new(socket.clone(), network));
+        let ran = guarded(|| match engine {
+            Engine::IoUring => uring::run(device, &shared, &socket, &state.waker, gauges),
+            Engine::Blocking => blocking::run(device, &shared, &socket, &state.waker, gauges),
+        });
+        let _ = socket.shutdown(std::net::Shutdown::Both);
+        let reason = ran.unwrap_or_else(|words| shared.panicked(&device_thread(device), words));
         if let Some(tunnel) = &tunnel {
             tunnel.forget_hook();
+            if let Some(TlsFailure::Panicked(words)) = tunnel.wait_failure() {
+                shared.panicked(&format!("the TLS thread of device {device}"), words);
+            }
+        }
+        // Its own callbacks may panic, too; whoever waits for the device is told all the same.
+        if let Err(words) = guarded(|| shared.tell_sink_of_end(device)) {
+            shared.panicked(&device_thread(device), words);
         }
         shared.device_ended(device, reason);
         if let Some(tunnel) = tunnel {
             tunnel.join();
         }
     })
+}
+
+/// What the thread of a device is called in a reason.
+pub(crate) fn device_thread(device: u8) -> String {
+    format!("the thread of device {device}")
 }
 
 /// Makes a tunnel's failure the reason for which its device goes down.

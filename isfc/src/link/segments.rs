@@ -53,7 +53,17 @@ pub enum Content {
 struct UnderWay {
     segment: u16,
     content: Content,
+    span: Span,
     sent: Instant,
+}
+
+/// Where a frame lies in its device's stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// Its length, in bytes.
+    pub len_bytes: u64,
+    /// Bytes of the stream up to its end.
+    pub end_bytes: u64,
 }
 
 /// What an acknowledgement says.
@@ -76,6 +86,10 @@ pub struct Settled {
     pub lost: Vec<Content>,
     /// From sending to acknowledgement, for each that has arrived.
     pub latencies: Vec<Duration>,
+    /// Length of each frame that has arrived, in bytes.
+    pub lens_bytes: Vec<u64>,
+    /// Length of the lost transfers, in bytes.
+    pub lost_bytes: u64,
 }
 
 /// How a segment that came in is to be taken.
@@ -116,10 +130,31 @@ impl TxSegments {
     /// Numbers a segment that goes out now. True if it should be acknowledged at once, so that credit does not run
     /// out while the receiver waits for more.
     pub fn send(&mut self, content: Content, now: Instant) -> (u16, bool) {
+        self.send_span(content, Span::default(), now)
+    }
+
+    /// The same, and remembers where in the stream its frame lies.
+    pub fn send_span(&mut self, content: Content, span: Span, now: Instant) -> (u16, bool) {
         let segment = self.next;
         self.next = self.next.wrapping_add(1);
-        self.under_way.push_back(UnderWay { segment, content, sent: now });
+        self.under_way.push_back(UnderWay { segment, content, span, sent: now });
         (segment, self.under_way.len() * 2 >= usize::from(self.credit))
+    }
+
+    /// Bytes of the transfers under way.
+    pub fn transfer_bytes(&self) -> u64 {
+        let transfers = self.under_way.iter().filter(|sent| matches!(sent.content, Content::Transfer { .. }));
+        transfers.map(|sent| sent.span.len_bytes).sum()
+    }
+
+    /// End of the oldest frame under way, in bytes of the stream.
+    pub fn oldest_end_bytes(&self) -> Option<u64> {
+        self.under_way.front().map(|oldest| oldest.span.end_bytes)
+    }
+
+    /// The oldest frame under way, which nothing after it can overtake: its length and when it was sent.
+    pub fn oldest_frame(&self) -> Option<(u64, Instant)> {
+        self.under_way.front().map(|oldest| (oldest.span.len_bytes, oldest.sent))
     }
 
     /// The receiver has told what it has. An acknowledgement of segments that were never sent is ignored.
@@ -137,11 +172,15 @@ impl TxSegments {
             if behind == 0 || (behind <= 64 && ack.before & (1 << (behind - 1)) != 0) {
                 settled.delivered.push(sent.content);
                 settled.latencies.push(now.saturating_duration_since(sent.sent));
+                settled.lens_bytes.push(sent.span.len_bytes);
                 return false;
             }
             let late = now.saturating_duration_since(sent.sent) >= PATIENCE;
             if behind >= OVERTAKEN_BY || late {
                 settled.lost.push(sent.content);
+                if matches!(sent.content, Content::Transfer { .. }) {
+                    settled.lost_bytes += sent.span.len_bytes;
+                }
                 return false;
             }
             true

@@ -1,18 +1,20 @@
 //! What the threads of a link share: the core, the queues, each device's line, regions, source and sink.
 
+mod ending;
 mod incoming;
 
-use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::Sender;
 use crossbeam::queue::SegQueue;
-use socket2::Socket;
 
 use super::core::{Core, Effect, Outgoing, Priority, SOCKETS_MAX, SocketId};
 use super::device_state::DeviceState;
-use super::segments::{Arrival, CREDIT_MAX, Content, RxSegments, SegmentAck, TxSegments};
+use super::flow::{Flow, Room};
+use super::life::Fruitless;
+use super::segments::{Arrival, CREDIT_MAX, Content, SegmentAck, Span};
 use super::{DownReason, LinkEvent, LinkOptions};
 use crate::counters::{Counters, LatencyPercentiles, add};
 use crate::device::Placement;
@@ -65,6 +67,14 @@ pub(crate) struct Shared {
     untaken_bytes: AtomicUsize,
     pub(crate) options: LinkOptions,
     started: Instant,
+    /// Bytes of this side's transfers under way, and how many may be.
+    pub(crate) flow: Flow,
+    fruitless: Mutex<Fruitless>,
+    /// Longest frame that was acknowledged, in bytes; and whether a connection has died over a longer one.
+    longest_passed: AtomicU64,
+    failing: AtomicBool,
+    /// The link is given up as a whole: no device comes back.
+    given_up: OnceLock<DownReason>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -138,6 +148,11 @@ impl Shared {
             untaken_bytes: AtomicUsize::new(0),
             options,
             started: Instant::now(),
+            flow: if agreement.version >= 2 && !shares { Flow::default() } else { Flow::ungoverned() },
+            fruitless: Mutex::default(),
+            longest_passed: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
+            given_up: OnceLock::new(),
         };
         shared.assign_roles();
         shared
@@ -203,12 +218,12 @@ impl Shared {
     }
 
     /// Numbers the next segment of a device, and says whether it is to be acknowledged at once.
-    pub(crate) fn number(&self, device: u8, content: Content, now: Instant) -> (u16, bool) {
+    pub(crate) fn number(&self, device: u8, content: Content, span: Span, now: Instant) -> (u16, bool) {
         if !self.level2 {
             return (0, false);
         }
         let mut line = self.device(device).line();
-        let numbered = line.tx.send(content, now);
+        let numbered = line.tx.send_span(content, span, now);
         self.counters(device).depth_max.fetch_max(line.tx.depth() as u64, Ordering::Relaxed);
         numbered
     }
@@ -224,13 +239,19 @@ impl Shared {
         self.untaken_bytes.fetch_sub(len_bytes, Ordering::Relaxed);
     }
 
-    /// A peer that takes everything and acknowledges nothing is as dead as one that takes nothing.
-    pub(crate) fn check_acknowledged(&self, device: u8, now: Instant) -> Result<(), DownReason> {
-        let limit = self.silence_limit();
-        if self.level2 && self.device(device).line().tx.oldest(now) > limit {
-            return Err(DownReason::Unacknowledged { limit_ms: limit.as_millis() as u64 });
-        }
-        Ok(())
+    /// How long the oldest segment of a device has waited for its acknowledgement.
+    pub(crate) fn oldest(&self, device: u8, now: Instant) -> Duration {
+        if self.level2 { self.device(device).line().tx.oldest(now) } else { Duration::ZERO }
+    }
+
+    /// Where the oldest unacknowledged segment of a device ends in its stream.
+    pub(crate) fn oldest_end_bytes(&self, device: u8) -> Option<u64> {
+        self.device(device).line().tx.oldest_end_bytes()
+    }
+
+    /// Room for another transfer, if there is.
+    pub(crate) fn reserve(&self) -> Option<Room> {
+        self.flow.reserve()
     }
 
     /// True once for each time that the name is to be told.
@@ -539,60 +560,6 @@ impl Shared {
             }
         }
         left
-    }
-
-    /// Runs in the device's own thread, last.
-    pub(crate) fn device_ended(&self, device: u8, reason: DownReason) {
-        self.mark_down(device, &reason);
-        let reason = self.first_reason(device).unwrap_or(reason);
-        if let Some(sink) = self.sink.get() {
-            sink.device_down(device);
-        }
-        let _ = self.events.send(LinkEvent::DeviceDown(device, reason.clone()));
-        let _ = self.with_core(|core, effects| -> Result<(), std::convert::Infallible> {
-            core.device_down(device, reason, effects);
-            Ok(())
-        });
-        self.assign_roles();
-        let state = self.device(device);
-        state.line().tx = TxSegments::default();
-        *state.ended.lock().expect("no thread panics while it holds this") = true;
-        state.ended_signal.notify_all();
-        self.wake_keeper();
-    }
-
-    /// A device that had ended is there again, on another socket; its thread is to be started after this.
-    /// False if the link is down, and then nothing revives it; or if this side has taken the device out meanwhile.
-    pub(crate) fn revive(&self, device: u8, socket: Socket) -> bool {
-        if self.core().devices_up() == 0 {
-            return false;
-        }
-        let state = self.device(device);
-        // Held to the end: whoever takes the device out now either forbids its return, or finds it there.
-        let mut reason = state.reason.lock().expect("no thread panics while it holds a reason");
-        if *reason == Some(DownReason::Local) {
-            return false;
-        }
-        *state.socket.lock().expect("no thread panics while it holds a socket") = Arc::new(socket);
-        {
-            let mut line = state.line();
-            line.tx = TxSegments::default();
-            line.rx = RxSegments::default();
-        }
-        state.ack_due.store(false, Ordering::Relaxed);
-        state.introduce.store(true, Ordering::Relaxed);
-        state.damaged.store(0, Ordering::Relaxed);
-        state.receiving.store(false, Ordering::Relaxed);
-        state.leaving.store(false, Ordering::Relaxed);
-        state.carrying.store(0, Ordering::Relaxed);
-        *reason = None;
-        *state.ended.lock().expect("no thread panics while it holds this") = false;
-        state.closed.store(false, Ordering::Release);
-        drop(reason);
-        self.core().device_up(device);
-        let _ = self.events.send(LinkEvent::DeviceUp(device));
-        self.assign_roles();
-        true
     }
 }
 

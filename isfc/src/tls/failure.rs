@@ -75,6 +75,9 @@ pub enum TlsFailure {
     /// The kernel reported an error.
     #[error("{0}")]
     Io(String),
+    /// The thread that carries the bytes panicked: a defect of this program.
+    #[error("this side's TLS thread panicked: {0}")]
+    Panicked(String),
 }
 
 impl TlsFailure {

@@ -6,6 +6,7 @@
 use std::io::{BufRead, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -39,7 +40,7 @@ const LINGER: Duration = Duration::from_millis(300);
 pub(super) struct Pump {
     tls: Connection,
     own: CertificateName,
-    tcp: Socket,
+    tcp: Arc<Socket>,
     local: Socket,
     /// From `tcp`; the bytes in `filled` have not been given to `tls` yet.
     incoming: Box<[u8]>,
@@ -60,7 +61,7 @@ pub(super) struct Pump {
 }
 
 impl Pump {
-    pub(super) fn new(tcp: Socket, local: Socket, side: &Side) -> Result<Self, rustls::Error> {
+    pub(super) fn new(tcp: Arc<Socket>, local: Socket, side: &Side) -> Result<Self, rustls::Error> {
         // Members are not found by a host's name: the certificate's own name counts, and `verify` looks at it.
         let nowhere = ServerName::IpAddress(IpAddr::V4(Ipv4Addr::from([0, 0, 0, 0])));
         let (mut tls, own): (Connection, _) = match side {
@@ -228,7 +229,7 @@ impl Pump {
         if self.filled.is_empty() {
             self.filled = 0..0;
         }
-        let count = match (&self.tcp).read(&mut self.incoming[self.filled.end..]) {
+        let count = match (&*self.tcp).read(&mut self.incoming[self.filled.end..]) {
             Ok(count) => count,
             Err(error) if is_not_now(&error) => return Ok(false),
             Err(error) => return Err(io_failure(error)),
@@ -327,7 +328,7 @@ impl Pump {
             fds.push(PollFd::new(&self.local, plain));
         }
         if !network.is_empty() {
-            fds.push(PollFd::new(&self.tcp, network));
+            fds.push(PollFd::new(&*self.tcp, network));
         }
         let left = deadline.map(|at| {
             let left = at.saturating_duration_since(Instant::now());
@@ -368,7 +369,7 @@ impl Pump {
         let _ = self.local.shutdown(Shutdown::Both);
         let _ = self.tcp.shutdown(Shutdown::Write);
         loop {
-            match (&self.tcp).read(&mut self.incoming) {
+            match (&*self.tcp).read(&mut self.incoming) {
                 Ok(0) => return,
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -376,7 +377,7 @@ impl Pump {
                     let left = deadline.saturating_duration_since(Instant::now());
                     let time =
                         Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-                    let mut fds = [PollFd::new(&self.tcp, PollFlags::IN)];
+                    let mut fds = [PollFd::new(&*self.tcp, PollFlags::IN)];
                     let _ = poll(&mut fds, Some(&time));
                 }
                 Err(_) => return,

@@ -1,7 +1,8 @@
 //! One TLS connection and the thread that carries its bytes: what the rest of the transport sees of it.
 
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,8 @@ pub(crate) struct Established {
 pub(crate) struct Tunnel {
     watch: Arc<Watch>,
     thread: JoinHandle<()>,
+    /// The connection, for as long as the thread has it.
+    network: Weak<Socket>,
 }
 
 impl Tunnel {
@@ -68,6 +71,8 @@ impl Tunnel {
             end.set_nonblocking(true)?;
         }
         let watch = Arc::new(Watch::default());
+        let tcp = Arc::new(tcp);
+        let network = Arc::downgrade(&tcp);
         let pump = Pump::new(tcp, far, side).map_err(std::io::Error::other)?;
         let deadline = Instant::now() + patience;
         let told = watch.clone();
@@ -76,9 +81,12 @@ impl Tunnel {
                 // Marks the end even of a thread that panics.
                 let _over = Over(&told);
                 let _token = token;
-                pump.run(deadline, patience, &told);
+                let carried = catch_unwind(AssertUnwindSafe(|| pump.run(deadline, patience, &told)));
+                if let Err(panic) = carried {
+                    told.failed(TlsFailure::Panicked(crate::panics::text_of(&*panic)));
+                }
             })?;
-        Ok((near, Self { watch, thread }))
+        Ok((near, Self { watch, thread, network }))
     }
 
     /// Waits for the end of the handshake.
@@ -101,6 +109,11 @@ impl Tunnel {
     /// What the handshake has shown, if it is over.
     pub(crate) fn established(&self) -> Option<Established> {
         self.watch.phase().established.clone()
+    }
+
+    /// The connection that the bytes go over, while it is there.
+    pub(crate) fn network(&self) -> Weak<Socket> {
+        self.network.clone()
     }
 
     /// Why it ended, if it did so for a reason.

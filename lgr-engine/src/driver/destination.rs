@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use guest_mem::{Run as PageRun, Runs};
 use isfc::{Link, LinkEvent};
 
+use super::device_notes::DeviceNotes;
 use super::halves::{UsageMark, check_peer, fill_experience, fill_half};
 use super::source::region_of;
 use super::verify::{Exchange, check_manifest, keep_running};
@@ -41,7 +42,7 @@ pub fn receive(
 ) -> Report {
     let mut run = Run::new(factory, link, volume, options, observer);
     let (finish, runs_on) = run.until_finished(cancel);
-    run.faults.missed().for_each(|text| observer.event(Event::Note { text }));
+    run.faults.missed().chain(run.device_notes.rest()).for_each(|text| observer.event(Event::Note { text }));
     let cpu_s = run.usage.elapsed_s();
     let Run { core, guest, .. } = run;
     let offer = core.offer().cloned();
@@ -92,6 +93,7 @@ struct Run<'a> {
     guest: Option<Box<dyn Guest>>,
     arrivals: Option<Arc<Arrivals>>,
     awaited_epoch: u32,
+    device_notes: DeviceNotes,
     /// Set anew when the destination is ready: making memory ready is not moving it.
     usage: UsageMark,
     /// The stage of the move, closed when it is over, for whoever follows the spans. Of a pass only its end is told to this
@@ -123,6 +125,7 @@ impl<'a> Run<'a> {
             guest: None,
             arrivals: None,
             awaited_epoch: 0,
+            device_notes: DeviceNotes::new(Instant::now()),
             usage: UsageMark::now(),
             stage: tracing::Span::none(),
         }
@@ -162,11 +165,13 @@ impl<'a> Run<'a> {
             },
             Ok(LinkEvent::Notice(NOTICE_ARRIVALS)) => self.look_for_arrivals(),
             Ok(LinkEvent::DeviceDown(device, why)) => {
-                self.observer.event(Event::Note { text: format!("device {device} is down: {why}") });
+                let text = self.device_notes.down(device, &why, Instant::now());
+                text.into_iter().for_each(|text| self.observer.event(Event::Note { text }));
                 None
             }
             Ok(LinkEvent::DeviceUp(device)) => {
-                self.observer.event(Event::Note { text: format!("device {device} is up again") });
+                let text = self.device_notes.up(device, Instant::now());
+                text.into_iter().for_each(|text| self.observer.event(Event::Note { text }));
                 None
             }
             Ok(LinkEvent::LinkDown(why)) => Some(Input::LinkDown(why.to_string())),

@@ -4,6 +4,7 @@
 //! wait for the link, a deadline or a cancel. Pages are moved by the link's device threads meanwhile.
 
 mod destination;
+mod device_notes;
 mod halves;
 mod in_process;
 mod packing;

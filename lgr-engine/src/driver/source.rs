@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use guest_mem::{PAGE_SIZE, Runs};
 use isfc::{Link, LinkEvent, Region};
 
+use super::device_notes::DeviceNotes;
 use super::halves::{UsageMark, check_peer, fill_half, fill_timeline};
 use super::packing::packing_for;
 use super::verify::{Exchange, check_own, offer_manifest};
@@ -90,7 +91,7 @@ pub fn relocate(
     let policy = options.policy.rule();
     let mut run = Run::new(guest, link, volume, record, options, observer);
     let outcome = run.until_finished(cancel);
-    run.faults.missed().for_each(|text| run.note(text));
+    run.faults.missed().chain(run.device_notes.rest()).for_each(|text| run.note(text));
     let cpu_s = run.cpu_s();
     let mut report = run.report(&outcome, &policy, rate_limit);
     fill_half(&mut report, Side::Source, link, cpu_s);
@@ -159,6 +160,7 @@ struct Run<'a> {
     stopped: bool,
     destination: MemberName,
     last_progress: Instant,
+    device_notes: DeviceNotes,
     /// From the offer to the first pass.
     preparing: Option<tracing::Span>,
     /// Set anew with the first pass: to wait for the destination is not to move the guest.
@@ -225,6 +227,7 @@ impl<'a> Run<'a> {
             stopped: false,
             destination: options.member,
             last_progress: now,
+            device_notes: DeviceNotes::new(now),
             preparing: Some(stage!("prepare")),
             usage: UsageMark::now(),
             tracking_cpu_s: 0.0,
@@ -301,13 +304,15 @@ impl<'a> Run<'a> {
             },
             Ok(LinkEvent::Notice(epoch)) => self.pass_sent(epoch),
             Ok(LinkEvent::DeviceDown(device, why)) => {
-                self.observer.event(Event::Note { text: format!("device {device} is down: {why}") });
+                let text = self.device_notes.down(device, &why, Instant::now());
+                text.into_iter().for_each(|text| self.note(text));
                 // What it carried waits to be sent again by the others.
                 self.link.kick(usize::MAX);
                 None
             }
             Ok(LinkEvent::DeviceUp(device)) => {
-                self.observer.event(Event::Note { text: format!("device {device} is up again") });
+                let text = self.device_notes.up(device, Instant::now());
+                text.into_iter().for_each(|text| self.note(text));
                 None
             }
             Ok(LinkEvent::LinkDown(why)) => Some(Input::LinkDown(why.to_string())),
@@ -462,20 +467,20 @@ impl<'a> Run<'a> {
     fn start_pass(&mut self, number: u32, kind: PassKind, epoch: u32, pass: Pass) {
         self.preparing = None;
         let pass = Arc::new(pass);
-        let pages = pass.totals().pages;
+        let pages = pass.pages();
         let began = Instant::now();
         let span = tracing::info_span!(target: "lgr", "pass", number, kind = kind.name(), pages);
         self.current = Some(Current { number, kind, pass: pass.clone(), began, _span: span });
         self.passes.push(Sent { epoch, pass: pass.clone(), began });
         self.feed.begin(pass.clone());
-        self.link.kick(pass.totals().transfers as usize);
+        self.link.kick(usize::MAX);
         self.observer.event(Event::PassStarted { number, kind, pages });
     }
 
     fn finish_pass(&mut self) {
         if let Some(Current { number, kind, pass, began, .. }) = self.current.take() {
             let ms = ms(began.elapsed());
-            self.observer.event(Event::PassDone { number, kind, pages: pass.totals().pages, ms });
+            self.observer.event(Event::PassDone { number, kind, pages: pass.pages(), ms });
         }
     }
 

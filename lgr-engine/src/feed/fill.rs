@@ -13,7 +13,7 @@ use guest_mem::{PAGE_SIZE, PageNumber, Run, copy_zero, prefetch_scattered};
 use isfc::{Extent, ExtentClass, Transfer};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
-use super::{Feed, GUEST_STORAGE, Pass};
+use super::{Feed, GUEST_STORAGE, Part, Pass};
 use crate::codec::Codec;
 use crate::codec::last_sent::Trust;
 use crate::codec::packing::{DevicePacking, Packing, thread_cpu};
@@ -27,22 +27,22 @@ const CHUNKS_WITHOUT_ZEROS: usize = 64;
 const SELDOM_CHUNKS: usize = 32;
 
 impl Feed {
-    pub(super) fn fill(&self, device: u8, pass: &Pass, chunk: usize, trust: Trust, transfer: &mut Transfer) {
-        transfer.tag = chunk as u64;
+    pub(super) fn fill(&self, device: u8, pass: &Pass, part: &Part, trust: Trust, transfer: &mut Transfer) {
+        transfer.tag = part.first;
         transfer.epoch = pass.epoch;
         transfer.region = GUEST_STORAGE;
         let zero_pages = match &self.packing {
-            None => self.fill_raw(pass, chunk, transfer),
+            None => self.fill_raw(pass, part, transfer),
             Some(packing) => {
                 let mut own = packing.device(device);
                 let zero_pages = match packing.codec(&mut own) {
                     Codec::Zstd(level) => {
                         let filling = Filling { packing, trust, level };
-                        self.fill_packed(&filling, &mut own, pass, chunk, transfer)
+                        self.fill_packed(&filling, &mut own, pass, part, transfer)
                     }
                     Codec::Raw => {
-                        pass.runs.chunk(&pass.plan[chunk]).for_each(|run| packing.last_sent.forget(&run));
-                        self.fill_raw(pass, chunk, transfer)
+                        pass.runs.chunk(&part.plan).for_each(|run| packing.last_sent.forget(&run));
+                        self.fill_raw(pass, part, transfer)
                     }
                 };
                 own.filled.zero_bytes = zero_pages * PAGE_SIZE as u64;
@@ -53,27 +53,27 @@ impl Feed {
         pass.zero_pages.fetch_add(zero_pages, Ordering::Relaxed);
     }
 
-    fn fill_raw(&self, pass: &Pass, chunk: usize, transfer: &mut Transfer) -> u64 {
+    fn fill_raw(&self, pass: &Pass, part: &Part, transfer: &mut Transfer) -> u64 {
         if self.hash_live && !pass.stable {
-            return self.fill_staged(pass, chunk, transfer);
+            return self.fill_staged(pass, part, transfer);
         }
-        let zero_pages = self.fill_in_place(pass, chunk, transfer);
+        let zero_pages = self.fill_in_place(pass, part, transfer);
         if pass.stable {
             transfer.digest = Some(self.stable_digest(&transfer.extents));
         }
         zero_pages
     }
 
-    fn fill_in_place(&self, pass: &Pass, chunk: usize, transfer: &mut Transfer) -> u64 {
-        prefetch_scattered(self.storage.as_ptr(), pass.runs.chunk(&pass.plan[chunk]));
-        if !self.may_have_zero_pages(pass, chunk) {
-            for run in pass.runs.chunk(&pass.plan[chunk]) {
+    fn fill_in_place(&self, pass: &Pass, part: &Part, transfer: &mut Transfer) -> u64 {
+        prefetch_scattered(self.storage.as_ptr(), pass.runs.chunk(&part.plan));
+        if !self.may_have_zero_pages(pass, part) {
+            for run in pass.runs.chunk(&part.plan) {
                 push_pages(&mut transfer.extents, run.start, run.pages.get() as u32, ExtentClass::Raw);
             }
             return 0;
         }
         let mut zero_pages = 0;
-        for run in pass.runs.chunk(&pass.plan[chunk]) {
+        for run in pass.runs.chunk(&part.plan) {
             let pages = run.pages.get() as usize;
             let found = |at: usize, zeros: u64| {
                 zero_pages += u64::from(zeros.count_ones());
@@ -90,9 +90,9 @@ impl Feed {
     /// A look at some pages of a chunk. The first word of a page decides most tests, but each is a miss of cache and
     /// translation, and together they cost more than half of what it takes to copy the pages. Guests have zero pages in
     /// stretches or in great numbers; a few that are not found travel like any other page.
-    fn may_have_zero_pages(&self, pass: &Pass, chunk: usize) -> bool {
-        let plan = &pass.plan[chunk];
-        let seldom = chunk >= CHUNKS_WITHOUT_ZEROS && pass.zero_pages() == 0;
+    fn may_have_zero_pages(&self, pass: &Pass, part: &Part) -> bool {
+        let Part { plan, chunk, .. } = part;
+        let seldom = *chunk >= CHUNKS_WITHOUT_ZEROS && pass.zero_pages() == 0;
         if seldom && !chunk.is_multiple_of(SELDOM_CHUNKS) {
             return false;
         }
@@ -105,12 +105,12 @@ impl Feed {
     }
 
     /// One read of live memory: copied, tested and made safe to hash.
-    fn fill_staged(&self, pass: &Pass, chunk: usize, transfer: &mut Transfer) -> u64 {
+    fn fill_staged(&self, pass: &Pass, part: &Part, transfer: &mut Transfer) -> u64 {
         let mut zero_pages = 0;
         let mut staged = 0;
         let mut hash = Xxh3::new();
         transfer.staging();
-        for page in pass.runs.chunk(&pass.plan[chunk]).flat_map(|run: Run| run.page_numbers()) {
+        for page in pass.runs.chunk(&part.plan).flat_map(|run: Run| run.page_numbers()) {
             let target = &mut transfer.staging[staged..staged + PAGE_SIZE];
             // SAFETY: the page lies in the storage; a torn copy is dirty again and sent again.
             let zero = unsafe { copy_zero(self.storage.page_ptr(page), target) };
@@ -133,14 +133,14 @@ impl Feed {
         filling: &Filling<'_>,
         own: &mut DevicePacking,
         pass: &Pass,
-        chunk: usize,
+        part: &Part,
         transfer: &mut Transfer,
     ) -> u64 {
         let _slot = filling.packing.slot();
         let last_sent = &filling.packing.last_sent;
         let (mut zero_pages, mut kept_pages) = (0, 0);
         own.pages.clear();
-        for page in pass.runs.chunk(&pass.plan[chunk]).flat_map(|run: Run| run.page_numbers()) {
+        for page in pass.runs.chunk(&part.plan).flat_map(|run: Run| run.page_numbers()) {
             let target = &mut own.packer.copy[own.pages.len() * PAGE_SIZE..][..PAGE_SIZE];
             // SAFETY: the page lies in the storage; a torn copy is dirty again and sent again.
             let zero = unsafe { copy_zero(self.storage.page_ptr(page), target) };

@@ -32,6 +32,7 @@ pub(super) fn run_once(contender: &Contender, number: u32, warm_up: bool, cancel
         None => one(contender, cancel).map(|report| {
             let mut found = metrics::of_report(&report);
             found.extend(paced_share(contender, &report));
+            found.extend(of_ideal(contender, &report));
             (found, Some(RunShape::of(number, &report)))
         }),
         Some((guests, at_once)) => many(contender, guests, at_once, cancel).map(|found| (found, None)),
@@ -100,6 +101,12 @@ fn paced_share(contender: &Contender, report: &Report) -> Option<(String, f64)> 
     let model = modelled_bytes_per_s(contender.args.pace?);
     let first = report.passes.first()?;
     Some((super::PACED.to_owned(), first.wire_bytes as f64 * 1e3 / first.ms / model))
+}
+
+/// How long the move took over what its bytes take on the slow link it went over, if it did.
+fn of_ideal(contender: &Contender, report: &Report) -> Option<(String, f64)> {
+    let ideal_ms = report.bytes_wire? as f64 * 1e3 / contender.args.slow_link?.get() as f64;
+    Some((super::OF_IDEAL.to_owned(), report.total_ms? / ideal_ms))
 }
 
 /// What the channels carry in virtual time when one side writes all the time.

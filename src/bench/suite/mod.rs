@@ -37,6 +37,8 @@ use crate::table::Table;
 
 /// Bytes on the wire per second in the first pass, over what the model of the channels carries.
 const PACED: &str = "of_model_ratio";
+/// Time of the move over what its bytes take on the slow link.
+const OF_IDEAL: &str = "of_ideal_ratio";
 /// Runs of each contender before those that count.
 const WARM_UP_RUNS: u32 = 1;
 
@@ -231,6 +233,8 @@ fn empty_result(
     let mut known = metrics::known();
     let what = "bytes per second in the first pass over what the model of the channels carries".to_owned();
     known.insert(PACED.to_owned(), Metric { what, unit: Unit::Ratio, better: Better::Higher });
+    let what = "time of the move over what its bytes on the wire take at the link's rate".to_owned();
+    known.insert(OF_IDEAL.to_owned(), Metric { what, unit: Unit::Ratio, better: Better::Lower });
     ScenarioResult {
         schema_version: results::SCHEMA_VERSION,
         scenario: scenario.name.to_owned(),

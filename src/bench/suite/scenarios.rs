@@ -100,6 +100,10 @@ const fn sized(name: &'static str, quick_mib: u64, full_mib: u64) -> Variant {
     Variant { name, words: "", memory_mib: Some(by(quick_mib, full_mib)), crowd: None }
 }
 
+const fn over(name: &'static str, words: &'static str, mib: u64) -> Variant {
+    Variant { name, words, memory_mib: Some(by(mib, mib)), crowd: None }
+}
+
 const fn crowd(name: &'static str, at_once: u32) -> Variant {
     Variant { name, words: "", memory_mib: None, crowd: Some(Crowd { guests: by(8, 32), at_once }) }
 }
@@ -333,6 +337,29 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         checks: &[check("packed against as it is", TOTAL, "packed", "as it is", None)],
     },
     Scenario {
+        name: "slow-links",
+        group: "slow",
+        what: "Random memory over links of 1, 10 and 100 Mb/s that the members know nothing of, 16 queues; and a guest that \
+               writes meanwhile",
+        main_metric: super::OF_IDEAL,
+        pictures: &[PictureKind::Samples, PictureKind::Passes, PictureKind::Queues],
+        runs: by(0, 3),
+        memory_mib: by(16, 16),
+        words: "--medium tcp --content random --compress never",
+        variants: &[
+            over("1 Mb/s", "--workload idle --slow-link 125000", 8),
+            over("10 Mb/s", "--workload idle --slow-link 1250000", 16),
+            over("100 Mb/s", "--workload idle --slow-link 12500000", 64),
+            over("10 Mb/s, written", "--workload hotcold --dirty-rate 256K --slow-link 1250000", 16),
+        ],
+        checks: &[
+            ideal("1 Mb/s, of the ideal time", "1 Mb/s"),
+            ideal("10 Mb/s, of the ideal time", "10 Mb/s"),
+            ideal("100 Mb/s, of the ideal time", "100 Mb/s"),
+            ideal("10 Mb/s, written, of the ideal time", "10 Mb/s, written"),
+        ],
+    },
+    Scenario {
         name: "small-guests",
         group: "size",
         what: "Guests of 16 MiB, one after the other and several at once; each with two processes of its own",
@@ -382,6 +409,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         checks: &[],
     },
 ];
+
+const fn ideal(name: &'static str, variant: &'static str) -> Check {
+    Check { name, metric: super::OF_IDEAL, variant, reference: None, limit: Some(Limit::AtMost(1.15)) }
+}
 
 const fn paced(name: &'static str, variant: &'static str) -> Check {
     Check { name, metric: super::PACED, variant, reference: None, limit: Some(Limit::AtLeast(0.9)) }

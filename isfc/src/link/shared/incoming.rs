@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::super::DownReason;
 use super::super::core::SocketId;
-use super::super::segments::{Content, SegmentAck};
+use super::super::segments::{Content, SegmentAck, Settled};
 use super::{DAMAGED_MAX, Shared, UNTAKEN_BYTES_MAX, UNTAKEN_MAX};
 use crate::counters::add;
 use crate::device::{Complete, Incoming};
@@ -90,6 +90,7 @@ impl Shared {
             }
             settled
         };
+        self.learn(&settled, now);
         for content in settled.delivered {
             if let (Content::Transfer { epoch, tag }, Some(source)) = (content, self.source()) {
                 source.delivered(device, epoch, tag);
@@ -101,6 +102,29 @@ impl Shared {
         }
         if self.split {
             state.waker.wake();
+        }
+    }
+
+    /// What acknowledgements say of the path: how fast it is, and which frames it carries.
+    fn learn(&self, settled: &Settled, now: Instant) {
+        let since = now.saturating_duration_since(self.started);
+        self.flow.give_back(settled.lost_bytes);
+        let mut longest = 0;
+        for ((content, latency), len_bytes) in
+            settled.delivered.iter().zip(&settled.latencies).zip(&settled.lens_bytes)
+        {
+            longest = longest.max(*len_bytes);
+            self.flow.heard(*latency);
+            if matches!(content, Content::Transfer { .. }) {
+                self.flow.delivered(*len_bytes, *latency, since);
+            }
+        }
+        if longest > self.longest_passed.load(Ordering::Relaxed) || self.failing.load(Ordering::Relaxed) {
+            self.longest_passed.fetch_max(longest, Ordering::Relaxed);
+            self.fruitless().passed(longest);
+        }
+        if self.flow.take_waited() {
+            self.kick_writers(settled.delivered.len() + 1);
         }
     }
 

@@ -159,8 +159,8 @@ fn a_guest_crosses_a_network_whole() {
     assert_moved_whole(&aftermath.source, &report);
     assert_eq!(aftermath.destination.code(), Some(0));
     let used = report.queues.iter().filter(|queue| queue.side == Side::Source && queue.transfers > 0);
-    // The write rule leaves two of sixteen to the other side.
-    assert_eq!(used.count(), 14, "{:#?}", report.queues);
+    // The write rule leaves two of sixteen to the other side; how many of the rest it takes depends on how fast they are.
+    assert!((2..=14).contains(&used.count()), "{:#?}", report.queues);
     assert_eq!(report.medium, "tcp");
     assert_eq!(report.sides_known, [Side::Source, Side::Destination]);
 }

@@ -15,6 +15,8 @@ use socket2::SockRef;
 
 /// Bytes that pass at a time: as a packet of a slow link, so that connections take turns.
 const PACKET_BYTES: usize = 2 << 10;
+/// Time of the link that is made good when its threads were not called in time, as a queue before a link would.
+const CATCH_UP: Duration = Duration::from_millis(10);
 /// Bytes a socket takes ahead.
 const AHEAD_BYTES: usize = 16 << 10;
 
@@ -46,7 +48,8 @@ impl Way {
         let time = Duration::from_secs_f64(count as f64 / self.bytes_per_s as f64);
         let at = {
             let mut free = self.free.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            *free = (*free).max(Instant::now()) + time;
+            let earliest = Instant::now().checked_sub(CATCH_UP).unwrap_or(*free);
+            *free = (*free).max(earliest) + time;
             *free
         };
         std::thread::sleep(at.saturating_duration_since(Instant::now()));

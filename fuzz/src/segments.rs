@@ -47,8 +47,10 @@ impl Sender {
     }
 
     fn acknowledged(&mut self, ack: &SegmentAck) -> Vec<u64> {
-        let Settled { delivered, lost, latencies } = self.tx.acknowledged(ack, self.now);
-        assert_eq!(delivered.len(), latencies.len());
+        let Settled { delivered, lost, latencies, lens_bytes, lost_bytes } =
+            self.tx.acknowledged(ack, self.now);
+        assert_eq!((delivered.len(), delivered.len()), (latencies.len(), lens_bytes.len()));
+        assert_eq!(lost_bytes, 0, "nothing was said of lengths");
         let mut tags = Vec::new();
         for content in delivered.iter().chain(&lost) {
             let Content::Transfer { tag, .. } = content else { panic!("{content:?} was never sent") };

@@ -92,6 +92,10 @@ pub fn relocate(
     let mut run = Run::new(guest, link, volume, record, options, observer);
     let outcome = run.until_finished(cancel);
     run.faults.missed().chain(run.device_notes.rest()).for_each(|text| run.note(text));
+    let resent_bytes: u64 = run.passes.iter().map(|sent| sent.pass.resent_bytes()).sum();
+    if resent_bytes > 0 {
+        run.note(format!("{} of memory had to be sent again", crate::report::table::size(resent_bytes)));
+    }
     let cpu_s = run.cpu_s();
     let mut report = run.report(&outcome, &policy, rate_limit);
     fill_half(&mut report, Side::Source, link, cpu_s);

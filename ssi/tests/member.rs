@@ -481,3 +481,27 @@ fn counts_that_reach_their_end_stop_nobody_who_runs() {
     let again = Change::BeginJoin { slot: slot(1), system: system("MEMBERA"), level: LEVEL };
     assert!(cluster.record.apply(&again).is_err());
 }
+
+#[test]
+fn of_two_processes_in_one_slot_the_second_waits_and_takes_the_place_only_of_one_that_is_silent() {
+    let mut cluster = Cluster::new();
+    let services: Vec<Box<dyn Service>> = vec![Box::new(Probe { level: LEVEL })];
+    let mut twin = Member::new(slot(1), system("MEMBERA"), Timing::default(), services);
+    std::mem::swap(&mut cluster.member, &mut twin);
+    cluster.input(Input::Start);
+    // Both run: the second is in nobody's way.
+    for _ in 0..60_000 / 50 {
+        cluster.run(50);
+        std::mem::swap(&mut cluster.member, &mut twin);
+        cluster.input(Input::Tick);
+        std::mem::swap(&mut cluster.member, &mut twin);
+    }
+    assert_eq!((cluster.member.ident().incarnation, cluster.has_stopped), (0, false));
+    assert_eq!((twin.ident().incarnation, twin.view().mode), (1, Mode::Stable));
+    // The first sleeps, and the second takes its place; when the first wakes it stops before it does anything else.
+    cluster.run(15_000);
+    assert_eq!((cluster.member.ident().incarnation, cluster.member.view().mode), (2, Mode::Stable));
+    let effects = twin.handle(cluster.now_ms, Input::Tick);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Stop(_))), "{effects:?}");
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Record(_))), "{effects:?}");
+}

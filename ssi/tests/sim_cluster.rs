@@ -51,4 +51,17 @@ fn no_invariant_breaks_for_any_seed() {
         sum.watched,
     ];
     assert!(happened.iter().all(|count| *count > seeds / 4), "too little happens: {sum:?}");
+    let happened_at_times = [
+        sum.multi,
+        sum.stepped_back,
+        sum.expelled,
+        sum.lingering,
+        sum.set_back,
+        sum.deaf,
+        sum.edits,
+        sum.crowds,
+        sum.lasting,
+        sum.orders_refused,
+    ];
+    assert!(happened_at_times.iter().all(|count| *count > seeds / 50), "too little happens: {sum:?}");
 }

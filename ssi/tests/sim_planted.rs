@@ -10,7 +10,9 @@ const PLANTED: bool = cfg!(any(
     feature = "planted-no-fence",
     feature = "planted-forgotten-yes",
     feature = "planted-early-commit",
-    feature = "planted-fence-behind-console"
+    feature = "planted-fence-behind-console",
+    feature = "planted-endless-join",
+    feature = "planted-trusted-kind"
 ));
 
 #[test]

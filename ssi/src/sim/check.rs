@@ -6,6 +6,7 @@ use std::fmt;
 use super::Simulation;
 use crate::member::{MemberState, Mode};
 use crate::name::{Slot, UserId};
+use crate::service::UserKind;
 
 /// An invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,19 +30,25 @@ impl Simulation {
 
     /// After every event.
     pub(super) fn check(&self) -> Result<(), Violation> {
-        self.check_guests()?;
         self.check_words()?;
         self.check_record()
     }
 
-    /// A single-configuration user's guest runs at most once. One on a member that sleeps does not run.
-    fn check_guests(&self) -> Result<(), Violation> {
-        let mut runs: BTreeMap<UserId, Slot> = BTreeMap::new();
-        for slot in Slot::all().filter(|slot| !self.nodes[slot.index()].paused) {
-            for user in &self.nodes[slot.index()].guests {
-                if let Some(other) = runs.insert(*user, slot) {
-                    return Err(self.violation(format!("{user} runs at slot {other} and at slot {slot}")));
-                }
+    /// A single-configuration user's guest runs at most once, and beside no other of that user. One on a member that sleeps
+    /// does not run. Looked at when one begins to run: here.
+    pub(super) fn check_guests_of(&self, slot: Slot) -> Result<(), Violation> {
+        self.nodes[slot.index()].guests.keys().try_for_each(|user| self.check_guest(slot, *user))
+    }
+
+    pub(super) fn check_guest(&self, slot: Slot, user: UserId) -> Result<(), Violation> {
+        let kind = |slot: Slot| self.nodes[slot.index()].guests.get(&user);
+        let runs = |other: &Slot| *other != slot && !self.nodes[other.index()].paused;
+        for other in Slot::all().filter(runs) {
+            if let (Some(here), Some(there)) = (kind(slot), kind(other))
+                && (*here, *there) != (UserKind::Multi, UserKind::Multi)
+            {
+                let what = format!("{user} runs at slot {other} ({there:?}) and at slot {slot} ({here:?})");
+                return Err(self.violation(what));
             }
         }
         Ok(())
@@ -87,8 +94,9 @@ impl Simulation {
             let Some(member) = &node.member else { return false };
             let Some(logon) = super::process::logon(member) else { return false };
             let mut known: BTreeMap<UserId, Slot> = logon.elsewhere().collect();
-            known.extend(logon.here().map(|(user, _)| (user, member.view().me)));
-            known == truth
+            let single = |(_, kind): &(UserId, UserKind)| *kind == UserKind::Single;
+            known.extend(logon.here().filter(single).map(|(user, _)| (user, member.view().me)));
+            known == truth && logon.here().collect::<BTreeMap<_, _>>() == node.guests
         })
     }
 
@@ -106,7 +114,10 @@ impl Simulation {
     }
 
     fn holders(&self) -> BTreeMap<UserId, Slot> {
-        let of = |slot: Slot| self.nodes[slot.index()].guests.iter().map(move |user| (*user, slot));
+        let single = |(_, kind): &(&UserId, &UserKind)| **kind == UserKind::Single;
+        let of = |slot: Slot| {
+            self.nodes[slot.index()].guests.iter().filter(single).map(move |(user, _)| (*user, slot))
+        };
         Slot::all().flat_map(of).collect()
     }
 

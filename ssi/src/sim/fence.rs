@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::process::logon;
-use super::{Event, Simulation, Violation};
+use super::{Event, Simulation, USERS, Violation};
 use crate::member::{Change, Ident};
 use crate::name::{Slot, UserId};
 use crate::service::UserKind;
@@ -35,7 +35,7 @@ impl Simulation {
     /// Its deadline, as its engine took it down last, has passed by its own clock.
     fn is_over(&self, slot: Slot) -> bool {
         let node = &self.nodes[slot.index()];
-        node.fence_at_ms.is_some_and(|at_ms| self.now_ms + node.ahead_ms > at_ms)
+        node.fence_at_ms.is_some_and(|at_ms| node.clock.local_ms(self.now_ms) > at_ms)
     }
 
     /// The watchdogs: whoever is past its deadline has no guests any more, and its process ends.
@@ -78,7 +78,8 @@ impl Simulation {
         let Some(member) = node.member.as_ref().filter(|_| !node.paused && !self.is_over(slot)) else {
             return Vec::new();
         };
-        let here = logon(member).into_iter().flat_map(|logon| logon.here());
+        // Those that come and go; their names are the first.
+        let here = logon(member).into_iter().flat_map(|logon| logon.here()).take(USERS);
         here.filter(|(_, kind)| *kind == UserKind::Single).map(|(user, _)| user).collect()
     }
 
@@ -96,7 +97,7 @@ impl Simulation {
         }
         let runs = |slot: &Slot| !self.nodes[slot.index()].paused;
         for slot in Slot::all().filter(runs) {
-            for user in &self.nodes[slot.index()].guests {
+            for user in self.nodes[slot.index()].guests.keys().take(USERS) {
                 if let Some(other) = said.get(user).filter(|other| **other != slot) {
                     return Err(self
                         .violation(format!("slot {other} says to have {user}, which runs at slot {slot}")));

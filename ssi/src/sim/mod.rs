@@ -9,10 +9,14 @@
 //! In the end everything heals, and the cluster must come to rest: all members joined, the mode stable, every request
 //! answered, and all of one mind about who is where.
 
+mod bounds;
 mod check;
+mod clock;
 mod dice;
+mod faults;
 mod fence;
 mod network;
+mod orders;
 mod process;
 mod tally;
 mod trouble;
@@ -21,15 +25,19 @@ mod volume;
 use std::collections::BTreeMap;
 
 pub use check::Violation;
+use clock::Clock;
 pub(crate) use dice::Dice;
+use faults::Lasting;
 use network::Network;
 use process::{Node, Written, system};
 pub use tally::Tally;
 
 use crate::member::{Change, Input, Mode, Record, RecordOutcome};
-use crate::name::{ClusterName, MEMBERS_MAX, Slot};
+use crate::name::{ClusterName, MEMBERS_MAX, Slot, UserId};
 
 const SLOTS: usize = MEMBERS_MAX as usize;
+/// Users that are logged on and off again and again, and that directories have as of different kinds.
+const USERS: usize = 4;
 /// How long the trouble lasts at most, in ms.
 const TROUBLE_MS: u64 = 120_000;
 /// How long the cluster may take to come to rest, in ms.
@@ -59,10 +67,23 @@ pub struct Simulation {
     record: Record,
     /// With which configuration each joined last.
     joined_with: [Written; SLOTS],
+    /// Since when each has been joined, and until when the heartbeat of one that hangs goes on.
+    joined_at_ms: [u64; SLOTS],
+    heartbeats_until_ms: [u64; SLOTS],
+    /// Who joins or leaves, and since when.
+    changing_since: Option<(Slot, u64)>,
+    /// What stays broken, and when it is judged what holds all the same.
+    lasting: Lasting,
+    judge_at_ms: Option<u64>,
+    clocks_jump: bool,
     requests: u64,
     trouble_until_ms: u64,
     tally: Tally,
     log: Option<Vec<String>>,
+}
+
+fn user(number: u64) -> UserId {
+    UserId::new(&format!("USER{number:04}")).expect("this is a user id")
 }
 
 impl Simulation {
@@ -89,20 +110,44 @@ impl Simulation {
             Record::new(cluster, std::array::from_fn(|index| Slot::new(index as u8 + 1).map(system)));
         record.timeouts = !dice.once_in(4);
         let trouble_until_ms = dice.roll(TROUBLE_MS);
+        // Clocks that jump do not run so fast or slow besides that nothing can be told from them.
+        let clocks_jump = !dice.once_in(4);
+        let drift_permille_max = if clocks_jump { 10 } else { 50 };
+        let nodes = (0..SLOTS).map(|_| {
+            let drift =
+                dice.roll(2 * drift_permille_max + 1).cast_signed() - drift_permille_max.cast_signed();
+            Node::new(Clock::new(drift))
+        });
+        let nodes = nodes.collect();
+        let mut requests = 0;
+        if dice.once_in(6) {
+            requests = u64::MAX - dice.roll(100);
+            for entry in &mut record.entries {
+                entry.incarnation = u64::MAX - 100 - dice.roll(100);
+                entry.heartbeat = u64::MAX - dice.roll(100);
+            }
+        }
         let mut simulation = Self {
             now_ms: 0,
             dice,
             events: BTreeMap::new(),
             sequence: 0,
-            nodes: (0..SLOTS).map(|_| Node::new()).collect(),
+            nodes,
             network: Network::default(),
             record,
             joined_with: [Written::Right; SLOTS],
-            requests: 0,
+            joined_at_ms: [0; SLOTS],
+            heartbeats_until_ms: [0; SLOTS],
+            changing_since: None,
+            lasting: Lasting::Nothing,
+            judge_at_ms: None,
+            clocks_jump,
+            requests,
             trouble_until_ms,
             tally: Tally::default(),
             log: None,
         };
+        simulation.lasting = simulation.some_lasting();
         for slot in Slot::all() {
             let at = simulation.dice.roll(3_000);
             simulation.after(at, Event::Boot(slot));
@@ -113,7 +158,8 @@ impl Simulation {
     }
 
     fn play(&mut self) -> Result<Tally, Violation> {
-        let rest_by_ms = self.trouble_until_ms + REST_MS;
+        let lasting_ms = if self.lasting == Lasting::Nothing { 0 } else { trouble::LASTING_MS };
+        let rest_by_ms = self.trouble_until_ms + lasting_ms + REST_MS;
         while let Some(((at, _), event)) = self.events.pop_first() {
             self.now_ms = at;
             self.tally.events += 1;
@@ -121,6 +167,8 @@ impl Simulation {
             self.event(event)?;
             self.check()?;
             if self.now_ms > self.trouble_until_ms && self.is_at_rest() {
+                let rest_ms = self.now_ms + REST_MS - rest_by_ms;
+                self.tally.longest_unrest_ms = rest_ms;
                 return Ok(self.tally);
             }
             if self.now_ms > rest_by_ms {
@@ -181,10 +229,13 @@ impl Simulation {
 
     /// Everybody is in, and nothing is under way.
     fn is_at_rest(&self) -> bool {
-        self.nodes.iter().all(|node| {
-            node.requests.is_empty()
-                && node.member.as_ref().is_some_and(|member| member.view().mode == Mode::Stable)
-        }) && self.network.is_quiet()
+        self.judge_at_ms.is_some()
+            && self.lasting == Lasting::Nothing
+            && self.nodes.iter().all(|node| {
+                node.requests.is_empty()
+                    && node.member.as_ref().is_some_and(|member| member.view().mode == Mode::Stable)
+            })
+            && self.network.is_quiet()
             && self.is_of_one_mind()
             && self.is_of_one_level()
     }

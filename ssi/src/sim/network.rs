@@ -22,6 +22,8 @@ struct Direction {
 #[derive(Clone, Debug, Default)]
 struct Pair {
     cut: bool,
+    /// This end hears nothing, since then.
+    deaf: Option<(usize, u64)>,
     up: bool,
     /// Boots of the two ends when it came up.
     boots: [u64; 2],
@@ -51,8 +53,19 @@ impl Network {
         }
     }
 
+    /// `slot` hears nothing of `other` any more; does that change anything?
+    pub(super) fn deafen(&mut self, slot: Slot, other: Slot, now_ms: u64) -> bool {
+        let (low, high) = order(slot, other);
+        let pair = &mut self.pairs[low][high];
+        if low == high || pair.deaf.take().is_some() {
+            return false;
+        }
+        pair.deaf = Some((usize::from(slot.index() == high), now_ms));
+        pair.up && !pair.cut
+    }
+
     pub(super) fn heal(&mut self) {
-        self.pairs.iter_mut().flatten().for_each(|pair| pair.cut = false);
+        self.pairs.iter_mut().flatten().for_each(|pair| (pair.cut, pair.deaf) = (false, None));
     }
 
     pub(super) fn send(&mut self, from: Slot, to: Slot, message: Message, now_ms: u64, dice: &mut Dice) {
@@ -110,7 +123,11 @@ impl Pair {
         if !sleeps {
             self.sleeps_since_ms = None;
         }
-        let silent = sleeps && now_ms - since > SILENCE_MS;
+        if let Some((side, _)) = self.deaf {
+            self.directions[side].flying.clear();
+        }
+        let deaf = self.deaf.is_some_and(|(_, since_ms)| now_ms - since_ms > SILENCE_MS);
+        let silent = deaf || (sleeps && now_ms - since > SILENCE_MS);
         let same = boots == self.boots.map(Some);
         if self.up && (self.cut || silent || !same) {
             self.up = false;
@@ -141,7 +158,7 @@ impl Pair {
                 }
             }
         }
-        let can = !self.cut && !sleeps && boots.iter().all(Option::is_some);
+        let can = !self.cut && self.deaf.is_none() && !sleeps && boots.iter().all(Option::is_some);
         if self.up || !can || self.notices_at_ms.iter().any(Option::is_some) {
             self.comes_up_at_ms = None;
             return;

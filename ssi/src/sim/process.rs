@@ -1,12 +1,14 @@
 //! Processes that are members: how they start, sleep and end, and what their cores want done.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::{Event, SLOTS, Simulation, Violation};
+use super::clock::Clock;
+use super::orders::Orders;
+use super::{Event, SLOTS, Simulation, USERS, Violation};
 use crate::config::Comparison;
 use crate::member::{Effect, Input, LEVEL, LEVEL_OLDEST, Member, Timing};
 use crate::name::{Slot, SystemName, UserId};
-use crate::service::{Configuration, Logon, Service};
+use crate::service::{Configuration, Logon, Service, UserKind};
 
 /// What an operator has written into a member's configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,20 +42,36 @@ pub(super) struct Node {
     /// Changes of the link to each other member among that: what the core sends before it hears of them belongs to a link
     /// that is no more.
     pub(super) unheard: [usize; SLOTS],
-    /// Users whose guests run here.
-    pub(super) guests: BTreeSet<UserId>,
-    /// Its clock is ahead of true time, and has jumped last.
-    pub(super) ahead_ms: u64,
-    pub(super) jumped_at_ms: u64,
+    /// Users whose guests run here, and as what.
+    pub(super) guests: BTreeMap<UserId, UserKind>,
+    /// What kind the first users are by its directory.
+    pub(super) kinds: [UserKind; USERS],
+    pub(super) clock: Clock,
+    pub(super) orders: Orders,
+    /// Since when nothing has kept it from watching the others: no sleep, no jump of its clock.
+    pub(super) steady_since_ms: u64,
+    pub(super) died_at_ms: u64,
+    /// Nobody starts it.
+    pub(super) is_gone: bool,
+    /// Its next life stops in the midst of joining or leaving, and only its heartbeat goes on.
+    pub(super) will_linger: bool,
     /// It cannot reach the record until then.
     pub(super) cut_off_until_ms: u64,
     /// Requests that wait for their answers.
-    pub(super) requests: BTreeMap<u64, UserId>,
+    pub(super) requests: BTreeMap<u64, Asked>,
+}
+
+/// A logon that waits for its answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) user: UserId,
+    pub(super) kind: UserKind,
+    pub(super) at_ms: u64,
 }
 
 impl Node {
     /// It has never run.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(clock: Clock) -> Self {
         Self {
             member: None,
             boot: 0,
@@ -63,9 +81,14 @@ impl Node {
             fence_at_ms: None,
             backlog: Vec::new(),
             unheard: [0; SLOTS],
-            guests: BTreeSet::new(),
-            ahead_ms: 0,
-            jumped_at_ms: 0,
+            guests: BTreeMap::new(),
+            kinds: [UserKind::Single; USERS],
+            clock,
+            orders: Orders::default(),
+            steady_since_ms: 0,
+            died_at_ms: 0,
+            is_gone: false,
+            will_linger: false,
             cut_off_until_ms: 0,
             requests: BTreeMap::new(),
         }
@@ -84,7 +107,7 @@ pub(super) fn logon(member: &Member) -> Option<&Logon> {
 
 impl Simulation {
     pub(super) fn boot(&mut self, slot: Slot) -> Result<(), Violation> {
-        if self.lives(slot) {
+        if self.lives(slot) || self.node(slot).is_gone {
             return Ok(());
         }
         self.note(|| format!("{slot}: boots"));
@@ -92,7 +115,9 @@ impl Simulation {
         let written = if slip { Written::Wrong } else { Written::Right };
         let old = self.dice.once_in(8);
         let services: Vec<Box<dyn Service>> = vec![Box::new(Logon::new()), Box::new(written.service(slot))];
+        let now_ms = self.now_ms;
         let node = &mut self.nodes[slot.index()];
+        node.steady_since_ms = now_ms;
         node.written = written;
         node.boot += 1;
         (node.paused, node.blocked) = (false, false);
@@ -103,7 +128,12 @@ impl Simulation {
 
     /// The process is gone, and its guests with it.
     pub(super) fn die(&mut self, slot: Slot) {
+        let now_ms = self.now_ms;
         let node = self.node(slot);
+        if node.member.is_some() {
+            node.died_at_ms = now_ms;
+        }
+        node.orders = Orders::default();
         node.member = None;
         node.boot += 1;
         (node.paused, node.blocked, node.fence_at_ms) = (false, false, None);
@@ -121,6 +151,7 @@ impl Simulation {
             return Ok(());
         }
         let backlog = std::mem::take(&mut node.backlog);
+        self.node(slot).steady_since_ms = self.now_ms;
         self.note(|| format!("{slot}: wakes up"));
         for input in backlog.into_iter().chain([Input::Tick]) {
             if self.lives(slot) {
@@ -130,7 +161,7 @@ impl Simulation {
                 self.input(slot, input)?;
             }
         }
-        Ok(())
+        self.check_guests_of(slot)
     }
 
     pub(super) fn input(&mut self, slot: Slot, input: Input) -> Result<(), Violation> {
@@ -147,8 +178,8 @@ impl Simulation {
             node.backlog.push(input);
             return Ok(());
         }
-        let effects = member.handle(now_ms + node.ahead_ms, input);
-        let timeout = member.timeout_ms().map(|at| at.saturating_sub(node.ahead_ms));
+        let effects = member.handle(node.clock.local_ms(now_ms), input);
+        let timeout = member.timeout_ms().map(|at| node.clock.true_ms(at));
         node.fence_at_ms = member.fence_at_ms();
         let boot = node.boot;
         if let Some(at) = timeout {
@@ -206,8 +237,8 @@ impl Simulation {
                     self.tally.fenced += 1;
                 }
             }
-            Effect::Reply(_, Ok(())) => self.tally.orders += 1,
-            Effect::Console(_) | Effect::Changed(_) | Effect::Reply(..) => {}
+            Effect::Reply(number, outcome) => self.replied(slot, number, outcome)?,
+            Effect::Console(_) | Effect::Changed(_) => {}
         }
         Ok(())
     }

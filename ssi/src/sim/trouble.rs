@@ -1,31 +1,27 @@
 //! What people and fate do to the cluster.
 
-use super::{Event, SLOTS, Simulation, Violation, Written};
+use super::process::Asked;
+use super::{Event, Lasting, Simulation, USERS, Violation, Written, user};
 use crate::member::{Command, Input, MemberState};
 use crate::name::{Slot, UserId, VolumeLabel};
 use crate::service::{LogonAnswer, LogonRequest, UserKind};
 
-/// Users that are logged on and off.
-const USERS: u64 = 4;
-/// Between two jumps of a member's clock, in ms.
-const JUMPS_APART_MS: u64 = 15_000;
-
-fn user(number: u64) -> UserId {
-    UserId::new(&format!("LINUX{number:02}")).expect("this is a user id")
-}
+/// How long what stays broken does so, in ms.
+pub(super) const LASTING_MS: u64 = 100_000;
 
 impl Simulation {
     pub(super) fn trouble(&mut self) -> Result<(), Violation> {
+        self.check_bounds()?;
         if self.now_ms >= self.trouble_until_ms {
             return self.heal();
         }
         let delay = 1 + self.dice.roll(1_500);
         self.after(delay, Event::Trouble);
-        let slot = Slot::new(1 + self.dice.roll(SLOTS as u64) as u8).expect("1 to 4");
-        match self.dice.roll(25) {
+        let slot = self.any_slot();
+        match self.dice.roll(30) {
             0 => self.die(slot),
             20 => return self.abend(slot),
-            21 => self.jump(slot),
+            21 => return self.jump(slot),
             24 => self.block(slot),
             22 => {
                 let outage = 1 + self.dice.roll(12_000);
@@ -38,8 +34,13 @@ impl Simulation {
                     1 => Command::SetTimeouts(false),
                     _ => Command::MoveRecord(VolumeLabel::new("VMCOM2").expect("this is a label")),
                 };
-                return self.input(slot, Input::Command(0, command));
+                return self.order(slot, command);
             }
+            25 => self.deafen(slot),
+            26 | 27 => self.edit_directory(),
+            28 => self.node(slot).will_linger = true,
+            29 if self.dice.once_in(16) => return self.crowd(slot),
+            29 => {}
             1 if self.lives(slot) && !self.node(slot).paused => {
                 let (boot, sleep) = (self.node(slot).boot, self.dice.roll(20_000));
                 self.node(slot).paused = true;
@@ -47,17 +48,17 @@ impl Simulation {
                 self.after(sleep, Event::Resume(slot, boot));
             }
             2 | 3 => {
-                let other = Slot::new(1 + self.dice.roll(SLOTS as u64) as u8).expect("1 to 4");
+                let other = self.any_slot();
                 self.note(|| format!("cable between {slot} and {other}"));
                 self.network.toggle(slot, other);
             }
             4 => return self.shutdown(slot),
             5 => {
-                let other = Slot::new(1 + self.dice.roll(SLOTS as u64) as u8).expect("1 to 4");
+                let other = self.any_slot();
                 // The operator has made sure that it is stopped, or that it will stop itself: or else the mistake is his.
                 let stops = !self.lives(other) || self.record.entry(other).has_promised;
-                if stops && !self.node(slot).paused && !self.node(slot).blocked {
-                    return self.input(slot, Input::Command(0, Command::SetDown(other)));
+                if stops {
+                    return self.order(slot, Command::SetDown(other));
                 }
             }
             6 | 7 => {
@@ -67,11 +68,12 @@ impl Simulation {
             8..12 => return self.log_off(slot),
             _ => {
                 // Often several at once, and often for one user.
-                let (one, number) = (self.dice.once_in(2), self.dice.roll(USERS));
+                let (one, number) = (self.dice.once_in(2), self.dice.roll(USERS as u64));
                 for _ in 0..=self.dice.roll(3) {
-                    let slot = Slot::new(1 + self.dice.roll(SLOTS as u64) as u8).expect("1 to 4");
-                    let number = if one { number } else { self.dice.roll(USERS) };
-                    self.log_on(slot, user(number))?;
+                    let slot = self.any_slot();
+                    let number = if one { number } else { self.dice.roll(USERS as u64) };
+                    let kind = self.node(slot).kinds[number as usize];
+                    self.log_on(slot, user(number), kind)?;
                 }
             }
         }
@@ -80,8 +82,23 @@ impl Simulation {
 
     /// Trouble is over: cables are in, sleepers awake, configurations mended, and whoever is dead is started.
     fn heal(&mut self) -> Result<(), Violation> {
-        self.network.heal();
+        if self.judge_at_ms.is_none() {
+            self.network.heal();
+            self.judge_at_ms = Some(self.now_ms + LASTING_MS);
+            self.keep_broken();
+        }
+        if self.lasting != Lasting::Nothing && self.judge_at_ms.is_some_and(|at_ms| self.now_ms >= at_ms) {
+            self.check_lasting()?;
+            self.mend_lasting();
+        }
+        if let Lasting::Member(gone) = self.lasting {
+            // He has seen to it that it never comes back.
+            for slot in Slot::all().filter(|slot| *slot != gone) {
+                self.order(slot, Command::SetDown(gone))?;
+            }
+        }
         for slot in Slot::all() {
+            self.node(slot).will_linger = false;
             self.resume(slot)?;
             if self.lives(slot) && (self.node(slot).written == Written::Wrong || self.is_isolated(slot)) {
                 self.shutdown(slot)?;
@@ -101,34 +118,20 @@ impl Simulation {
         if node.paused || node.blocked { Ok(()) } else { self.input(slot, Input::Abend) }
     }
 
-    /// By a little, or by more than any member may be silent. A clock that runs twice as fast for long is no clock.
-    fn jump(&mut self, slot: Slot) {
-        let jump_ms = if self.dice.once_in(2) { self.dice.roll(1_500) } else { self.dice.roll(60_000) };
-        let (now_ms, joined) = (self.now_ms, self.record.entry(slot).state == MemberState::Joined);
-        let node = self.node(slot);
-        if now_ms > node.jumped_at_ms + JUMPS_APART_MS {
-            node.jumped_at_ms = now_ms;
-            node.ahead_ms += jump_ms;
-            let lives = node.member.is_some();
-            self.tally.jumps += u64::from(lives && joined);
-            self.note(|| format!("{slot}: its clock jumps by {jump_ms} ms"));
-        }
-    }
-
     fn is_isolated(&self, slot: Slot) -> bool {
         let member = self.nodes[slot.index()].member.as_ref();
         member.is_some_and(|member| member.view().states[slot.index()] == MemberState::Isolated)
     }
 
     fn shutdown(&mut self, slot: Slot) -> Result<(), Violation> {
-        let guests: Vec<UserId> = self.node(slot).guests.iter().copied().collect();
+        let guests: Vec<UserId> = self.node(slot).guests.keys().copied().collect();
         for user in guests {
             self.end_guest(slot, user)?;
         }
-        self.input(slot, Input::Command(0, Command::Leave))
+        self.order(slot, Command::Leave)
     }
 
-    fn log_on(&mut self, slot: Slot, user: UserId) -> Result<(), Violation> {
+    pub(super) fn log_on(&mut self, slot: Slot, user: UserId, kind: UserKind) -> Result<(), Violation> {
         let usable = self
             .node(slot)
             .member
@@ -137,14 +140,17 @@ impl Simulation {
         if !usable || self.node(slot).paused {
             return Ok(());
         }
-        self.requests += 1;
-        let number = self.requests;
-        self.node(slot).requests.insert(number, user);
-        self.ask(slot, number, &LogonRequest::On(user, UserKind::Single))
+        // 0 is for what nobody waits for.
+        self.requests = self.requests.checked_add(1).unwrap_or(1);
+        let (number, at_ms) = (self.requests, self.now_ms);
+        self.node(slot).requests.insert(number, Asked { user, kind, at_ms });
+        self.ask(slot, number, &LogonRequest::On(user, kind))
     }
 
     fn log_off(&mut self, slot: Slot) -> Result<(), Violation> {
-        let Some(user) = self.node(slot).guests.first().copied() else { return Ok(()) };
+        let Some(user) = self.node(slot).guests.first_key_value().map(|(user, _)| *user) else {
+            return Ok(());
+        };
         if self.node(slot).paused {
             return Ok(());
         }
@@ -162,12 +168,14 @@ impl Simulation {
     }
 
     pub(super) fn answered(&mut self, slot: Slot, number: u64, body: &[u8]) -> Result<(), Violation> {
-        let Some(user) = self.node(slot).requests.remove(&number) else { return Ok(()) };
+        let Some(Asked { user, kind, .. }) = self.node(slot).requests.remove(&number) else { return Ok(()) };
         match postcard::from_bytes(body).expect("an answer can be read") {
             LogonAnswer::Granted => {
                 self.tally.granted += 1;
                 self.check_grant(slot, user)?;
-                self.node(slot).guests.insert(user);
+                self.tally.multi += u64::from(kind == UserKind::Multi);
+                self.node(slot).guests.insert(user, kind);
+                self.check_guest(slot, user)?;
             }
             LogonAnswer::Refused(_) => self.tally.refused += 1,
         }

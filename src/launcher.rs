@@ -102,6 +102,14 @@ pub(crate) fn relocate_once(
         );
     };
     let mut report = report.clone();
+    // A half that did not come over the link may have come from its member itself.
+    let other = reports.iter().find(|(side, _)| *side == Side::Destination).map(|(_, half)| half.clone());
+    if let Some(half) = other.filter(|_| !report.knows(Side::Destination))
+        && let Ok(whole) = Report::merge(report.clone(), half)
+    {
+        report = whole;
+    }
+    report.died_with = dead_owner(&report);
     if *side == Side::Destination {
         // A source that ended before it had anything to report knows best why.
         let words = source.last_words();
@@ -110,7 +118,7 @@ pub(crate) fn relocate_once(
         }
         let how = source_end.map_or_else(|| "did not end".to_owned(), describe);
         report.finish.reason = format!("{}; the source {how}", report.finish.reason);
-    } else if !report.sides_known.contains(&Side::Destination) {
+    } else if !report.knows(Side::Destination) {
         let how = destination_end.map_or_else(|| "did not end".to_owned(), describe);
         report.finish.reason = format!("{}; the destination {how}", report.finish.reason);
     }
@@ -123,6 +131,16 @@ fn slow_link(args: &RelocateArgs, address: &str) -> anyhow::Result<Option<SlowLi
     let target = address.strip_prefix("tcp:").context("a slow link is of medium tcp")?.parse()?;
     let shape = Shape { bytes_per_s: rate.get(), swallow_after_bytes: None };
     Ok(Some(SlowLink::start(target, shape)?))
+}
+
+/// The member that has the guest by the record, if it ended without a word: its process was the guest's, too.
+fn dead_owner(report: &Report) -> Option<Side> {
+    let owner = match report.runs_on {
+        RunsOn::Source => Side::Source,
+        RunsOn::Destination => Side::Destination,
+        RunsOn::Nobody | RunsOn::Unknown => return None,
+    };
+    (!report.knows(owner)).then_some(owner)
 }
 
 fn describe(status: ExitStatus) -> String {

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use lgr_engine::report::{CodecReport, PassReport, Report, RunsOn, TickPercentiles};
+use lgr_engine::report::{CodecReport, EngineKind, PassReport, Report, RunsOn, Side, TickPercentiles};
 
 use crate::index::day;
 use crate::pictures::{self, Picture};
@@ -33,13 +33,7 @@ pub fn html(report: &Report) -> String {
 }
 
 fn heading(title: &str, report: &Report) -> String {
-    let moved = report.runs_on == RunsOn::Destination;
-    let (class, outcome) = match (moved, report.verified) {
-        (_, Some(false)) => ("bad", "Its memory was found damaged."),
-        (true, Some(true)) => ("good", "Moved, and every page compared."),
-        (true, None) => ("good", "Moved; its memory was not compared."),
-        (false, _) => ("bad", "Not moved."),
-    };
+    let (class, outcome) = outcome(report);
     format!(
         "<h1>{}</h1>\n<p class=\"quiet\">{} to {}, {} over {}</p>\n<p><strong class=\"{class}\">{outcome}</strong> {}</p>\n",
         escaped(title),
@@ -49,6 +43,25 @@ fn heading(title: &str, report: &Report) -> String {
         escaped(&report.medium),
         escaped(&sentence(&report.finish.reason))
     )
+}
+
+/// What became of the guest, no surer than the report is.
+fn outcome(report: &Report) -> (&'static str, &'static str) {
+    let alone = report.verification.as_ref().is_some_and(|found| found.sound_pages.is_some());
+    match (report.runs_on, report.died_with, report.verified) {
+        (_, _, Some(false)) => ("bad", "Its memory failed the check."),
+        (_, Some(Side::Source), _) => ("bad", "Not moved, and the guest died with its source."),
+        (_, Some(Side::Destination), _) => ("bad", "Moved, and the guest died with its destination."),
+        (RunsOn::Source, ..) => ("bad", "Not moved."),
+        (RunsOn::Nobody, ..) => ("bad", "Nobody runs the guest."),
+        (RunsOn::Unknown, ..) => ("bad", "Who runs the guest is in the owner record."),
+        (RunsOn::Destination, ..) if report.engine == EngineKind::Modelled => ("good", "It would move."),
+        (RunsOn::Destination, _, Some(true)) if alone => {
+            ("good", "Moved; every page is sound by itself, there was nothing to compare with.")
+        }
+        (RunsOn::Destination, _, Some(true)) => ("good", "Moved, and every page compared."),
+        (RunsOn::Destination, _, None) => ("good", "Moved; its memory was not compared."),
+    }
 }
 
 /// With a capital at its start and a full stop at its end.
@@ -67,9 +80,12 @@ fn facts(report: &Report) -> String {
         .achieved_write_bytes_per_s
         .zip(report.intended_write_bytes_per_s.filter(|intended| *intended > 0))
         .map(|(achieved, intended)| format!("{} %", three_digits(achieved as f64 * 100.0 / intended as f64)));
+    let largest = |ticks: &Option<TickPercentiles>| ticks.as_ref().map(|ticks| ticks.max_us / 1e3);
     let rows = [
         ("Whole move", show(Unit::Ms, report.total_ms)),
         ("Guest did not run", show(Unit::Ms, report.blackout_ms)),
+        ("Its longest wait during the passes", show(Unit::Ms, largest(&report.ticks.during))),
+        ("Its longest wait before", show(Unit::Ms, largest(&report.ticks.before))),
         ("Link formed", show(Unit::Ms, report.link_ms)),
         ("Destination made ready", show(Unit::Ms, report.prepare_ms)),
         ("From the first pass on", show(Unit::Ms, report.transfer_ms)),
@@ -105,17 +121,23 @@ fn pass_table(passes: &[PassReport]) -> String {
     let rows = passes.iter().map(|pass| {
         vec![
             pass.number.to_string(),
-            pass.kind.name().to_owned() + if pass.repeated { ", repeated" } else { "" },
+            pass.kind.name().to_owned()
+                + if pass.repeated { ", repeated" } else { "" }
+                + if pass.cut_short { ", cut short" } else { "" },
             pass.pages.to_string(),
-            pass.zero_pages.to_string(),
+            counted(pass.zero_pages),
             Unit::Bytes.show(pass.bytes as f64),
             Unit::Bytes.show(pass.wire_bytes as f64),
             Unit::Ms.show(pass.ms),
-            pass.dirty_pages_after.to_string(),
+            counted(pass.dirty_pages_after),
             pass.dirty_rate_bytes_per_s.map_or("-".to_owned(), |rate| Unit::BytesPerS.show(rate as f64)),
         ]
     });
     table("Passes in numbers", &headings, rows)
+}
+
+fn counted(count: Option<u64>) -> String {
+    count.map_or_else(|| "-".to_owned(), |count| count.to_string())
 }
 
 fn tick_table(report: &Report) -> String {
@@ -154,14 +176,17 @@ fn table(title: &str, headings: &[&str], rows: impl Iterator<Item = Vec<String>>
 }
 
 fn circumstances(report: &Report) -> String {
-    let mut rows = vec![
-        ("stop rule".to_owned(), report.policy.clone()),
-        ("dirty tracker".to_owned(), report.tracker.clone()),
-        ("page, granule".to_owned(), format!("{}, {} bytes", report.page_size, report.granule)),
-    ];
+    let mut rows = vec![("page".to_owned(), format!("{} bytes", report.page_size))];
+    for (name, value) in [("stop rule", &report.policy), ("dirty tracker", &report.tracker)] {
+        rows.extend((!value.is_empty()).then(|| (name.to_owned(), value.clone())));
+    }
+    if !report.tracker.is_empty() {
+        rows.push(("changes found by".to_owned(), format!("{} bytes", report.granule)));
+    }
     rows.extend(report.codec.as_ref().map(|codec| ("packing".to_owned(), packing(codec))));
     let reason = report.finish.policy_reason.as_ref().map(ToString::to_string);
-    rows.extend(reason.map(|reason| ("stopped because".to_owned(), reason)));
+    let decided = if report.quiesce_ms.is_some() { "stopped because" } else { "given up because" };
+    rows.extend(reason.map(|reason| (decided.to_owned(), reason)));
     for (side, cpu_s, peak, machine) in [
         ("source", report.cpu_s.source, report.memory_peak_bytes.source, &report.environment.source),
         (
@@ -197,16 +222,18 @@ fn packing(codec: &CodecReport) -> String {
     if let Some(why) = &codec.why_not {
         return format!("{}: {why}", codec.choice);
     }
-    let show = |bytes: u64| Unit::Bytes.show(bytes as f64);
-    format!(
-        "{}: {} packed into {}, {} as it was, {} zero; {:.2} s of the source's processor time",
-        codec.choice,
-        show(codec.packed_bytes),
-        show(codec.packed_wire_bytes),
-        show(codec.raw_bytes),
-        show(codec.zero_bytes),
-        codec.pack_cpu_s
-    )
+    let mut parts = Vec::new();
+    for (bytes, what) in [
+        (codec.packed_bytes, "packed"),
+        (codec.packed_wire_bytes, "what that became"),
+        (codec.kept_bytes, "kept"),
+        (codec.raw_bytes, "as it was"),
+        (codec.zero_bytes, "zero"),
+    ] {
+        parts.extend(bytes.map(|bytes| format!("{} {what}", Unit::Bytes.show(bytes as f64))));
+    }
+    parts.extend(codec.pack_cpu_s.map(|cpu_s| format!("{cpu_s:.2} s of the source's processor time")));
+    format!("{}: {}", codec.choice, parts.join(", "))
 }
 
 fn options(report: &Report) -> String {

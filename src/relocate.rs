@@ -286,7 +286,7 @@ fn options_given(
 
 /// 0 if the guest was moved and is whole.
 pub(crate) fn exit_code(report: &Report) -> ExitCode {
-    let moved = report.runs_on == RunsOn::Destination;
+    let moved = report.runs_on == RunsOn::Destination && report.died_with.is_none();
     ExitCode::from(u8::from(!(moved && is_whole(report))))
 }
 

@@ -74,6 +74,12 @@ pub struct Model {
 }
 
 impl Model {
+    /// Pages that are over after so much time.
+    fn pages_in(&self, time: Duration) -> u64 {
+        let bytes = time.as_nanos().saturating_mul(u128::from(self.rate_bytes_per_s.get())) / 1_000_000_000;
+        u64::try_from(bytes).unwrap_or(u64::MAX) / PAGE_SIZE as u64
+    }
+
     fn transfer_time(&self, pages: u64) -> Duration {
         let ns =
             u128::from(pages) * PAGE_SIZE as u128 * 1_000_000_000 / u128::from(self.rate_bytes_per_s.get());
@@ -235,7 +241,7 @@ impl World<'_> {
         report.bytes_touched = Some(trace.touched().bytes());
         report.policy = policy;
         report.passes = outcome.passes.iter().map(|done| self.pass_report(done)).collect();
-        let sent = report.passes.iter().map(|pass| pass.bytes).sum();
+        let sent: u64 = report.passes.iter().map(|pass| pass.bytes).sum();
         (report.bytes_logical, report.bytes_wire) = (Some(sent), Some(sent));
         report.medium = "trace".to_owned();
         report.granule = header.granule_bytes.into();
@@ -246,19 +252,24 @@ impl World<'_> {
     }
 
     fn pass_report(&self, done: &PassDone) -> PassReport {
-        let began =
-            self.passes_sent.iter().find(|(epoch, ..)| *epoch == done.epoch).map(|(_, began, _)| *began);
+        let sent = self.passes_sent.iter().find(|(epoch, ..)| *epoch == done.epoch);
+        let began = sent.map(|(_, began, _)| *began);
         let first = self.passes_sent.first().map(|(_, began, _)| *began);
-        let bytes = done.pages * PAGE_SIZE as u64;
+        let pages = match sent {
+            Some((.., all)) if done.cut_short => self.model.pages_in(done.duration).min(*all),
+            _ => done.pages,
+        };
+        let bytes = pages * PAGE_SIZE as u64;
         PassReport {
             number: done.number,
             kind: done.kind,
-            pages: done.pages,
-            zero_pages: 0,
+            pages,
+            zero_pages: None,
             bytes,
             wire_bytes: bytes,
             ms: done.duration.as_secs_f64() * 1e3,
             dirty_pages_after: done.dirty_pages_after,
+            cut_short: done.cut_short,
             predicted_quiesce_ms: done.predicted_quiesce_ms,
             dirty_rate_bytes_per_s: done.dirty_rate_bytes_per_s(),
             repeated: done.repeated,

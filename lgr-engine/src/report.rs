@@ -23,6 +23,8 @@ use crate::source::Outcome;
 
 mod codec;
 mod environment;
+#[cfg(test)]
+mod facts_tests;
 mod finish;
 mod merge;
 mod parts;
@@ -77,6 +79,11 @@ pub struct Report {
     /// Who runs the guest now, by the owner record.
     pub runs_on: RunsOn,
 
+    /// The side whose process ended, and the guest that it ran with it, as far as anybody who watched it knows; `null` if
+    /// none was seen to end. `runs_on` is still what the owner record says.
+    #[serde(default)]
+    pub died_with: Option<Side>,
+
     /// From the wish to move the guest, which runs, until it runs at the destination (or the move was given up), in ms.
     /// It is `link_ms`, `prepare_ms` and `transfer_ms`, one after the other.
     pub total_ms: Option<f64>,
@@ -108,7 +115,7 @@ pub struct Report {
     pub bytes_logical: Option<u64>,
     /// Bytes of all transfers the source sent, headers included.
     pub bytes_wire: Option<u64>,
-    /// `bytes_touched` over `total_ms`, in bytes per second.
+    /// `bytes_touched` over `total_ms`, in bytes per second; `null` if the guest was not moved.
     pub throughput_bytes_per_s: Option<u64>,
     /// `bytes_touched` over `transfer_ms`, in bytes per second.
     #[serde(default)]
@@ -211,6 +218,7 @@ impl Report {
             verification: None,
             finish,
             runs_on: RunsOn::Unknown,
+            died_with: None,
             total_ms: None,
             link_ms: None,
             prepare_ms: None,
@@ -312,12 +320,21 @@ impl Report {
     /// What a report of an older version says, in the words of this one. Version 2 left out of its total what came before
     /// the first pass.
     fn brought_up_to_date(self) -> Self {
-        let mut report = Self { schema_version: SCHEMA_VERSION, ..self };
-        if self.schema_version == 2 {
-            report.transfer_ms = report.total_ms;
-            report.total_ms = report.total_ms.map(|ms| ms + report.prepare_ms.unwrap_or(0.0));
-            report.derive_rates();
+        if self.schema_version == SCHEMA_VERSION {
+            return self;
         }
+        let codec = self.codec.map(CodecReport::without_made_up_zeros);
+        let verification = self.verification.map(|found| found.of_version_2(self.runs_on));
+        let total_ms = self.total_ms.map(|ms| ms + self.prepare_ms.unwrap_or(0.0));
+        let mut report = Self {
+            schema_version: SCHEMA_VERSION,
+            codec,
+            verification,
+            transfer_ms: self.total_ms,
+            total_ms,
+            ..self
+        };
+        report.derive_rates();
         report
     }
 

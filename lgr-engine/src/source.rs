@@ -170,8 +170,11 @@ pub struct PassDone {
     pub duration: Duration,
     /// From its first transfer until the pages changed meanwhile had been found.
     pub window: Duration,
-    /// Pages found changed after it.
-    pub dirty_pages_after: u64,
+    /// Pages found changed after it; `None` if it was over before anybody looked.
+    pub dirty_pages_after: Option<u64>,
+    /// The destination had not confirmed it when the move ended; `pages` counts all of it, if it is known, and not what was
+    /// sent.
+    pub cut_short: bool,
     /// How long the guest would have been stopped then, as the stop rule reckoned; `None` if it was stopped already.
     pub predicted_quiesce_ms: Option<f64>,
     /// It had to be sent again.
@@ -183,7 +186,7 @@ impl PassDone {
     /// too short to tell.
     pub fn dirty_rate_bytes_per_s(&self) -> Option<u64> {
         let seconds = self.window.as_secs_f64();
-        let rate = (self.dirty_pages_after * PAGE_SIZE as u64) as f64 / seconds.max(1e-9);
+        let rate = (self.dirty_pages_after? * PAGE_SIZE as u64) as f64 / seconds.max(1e-9);
         (self.pages >= RATE_PAGES_MIN && seconds > 0.0).then_some(rate as u64)
     }
 }
@@ -548,6 +551,27 @@ impl Source {
         self.begin_pass(self.pass.number + 1, PassKind::Final);
     }
 
+    /// What was under way when the move ended belongs to its story.
+    fn record_cut_pass(&mut self) {
+        let Pass { number, kind, epoch, pages, began, confirmed, repeats, .. } = self.pass;
+        if number == 0 || self.done.last().is_some_and(|done| done.number == number) {
+            return;
+        }
+        let duration = confirmed.unwrap_or(self.now).saturating_sub(began);
+        self.done.push(PassDone {
+            number,
+            kind,
+            epoch,
+            pages,
+            duration,
+            window: duration,
+            dirty_pages_after: None,
+            cut_short: confirmed.is_none(),
+            predicted_quiesce_ms: None,
+            repeated: repeats > 0,
+        });
+    }
+
     fn record_pass(&mut self, dirty_pages_after: u64) {
         let Pass { number, kind, epoch, pages, began, confirmed, repeats, .. } = self.pass;
         let duration = confirmed.unwrap_or(self.now).saturating_sub(began);
@@ -560,7 +584,8 @@ impl Source {
             pages,
             duration,
             window,
-            dirty_pages_after,
+            dirty_pages_after: Some(dirty_pages_after),
+            cut_short: false,
             predicted_quiesce_ms: None,
             repeated: repeats > 0,
         });
@@ -641,6 +666,7 @@ impl Source {
 
     fn finish(&mut self, finish: Finish, runs_on: RunsOn) {
         self.state = State::Done;
+        self.record_cut_pass();
         let quiesce = self.stopped_at.map(|at| (self.now.saturating_sub(at), self.parts.clone()));
         let ready = self.accepted.unwrap_or(self.now);
         let outcome = Outcome {

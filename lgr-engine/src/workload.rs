@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use guest_mem::{
-    BATCH_PAGES_MAX, Manifest, ManifestBatch, PageFault, Phase as WorkloadPhase, PhaseStats, WorkloadGuest,
-    WorkloadOptions, WorkloadStats,
+    BATCH_PAGES_MAX, Manifest, ManifestBatch, PageFault, Pattern, Phase as WorkloadPhase, PhaseStats,
+    WorkloadGuest, WorkloadOptions, WorkloadStats,
 };
 use guest_mem::{
     Backing, DirtyTracker, MemoryAvailable, MemoryNeed, PickedTracker, Run, Runs, SoftwareBitmap,
@@ -43,8 +44,7 @@ pub struct Workload {
     guest: WorkloadGuest,
     tracker: Box<dyn DirtyTracker>,
     fallback_reason: Option<String>,
-    at_start: WorkloadStats,
-    started: std::time::Instant,
+    moving: Moving,
     manifest: Option<Manifest>,
     checker: Option<guest_mem::Verifier>,
 }
@@ -86,8 +86,7 @@ impl Workload {
             guest,
             tracker,
             fallback_reason,
-            at_start: WorkloadStats::default(),
-            started: std::time::Instant::now(),
+            moving: Moving::default(),
             manifest: None,
             checker: None,
         }
@@ -109,6 +108,37 @@ impl Workload {
             self.checker = Some(self.guest.verifier().map_err(GuestError::new)?);
         }
         self.checker.as_mut().ok_or_else(|| GuestError("no verifier".to_owned()))
+    }
+}
+
+/// The guest's account of a move, from its first pass to its end.
+#[derive(Debug, Default)]
+struct Moving {
+    at_start: WorkloadStats,
+    /// `None` before the first pass.
+    started: Option<Instant>,
+    /// When it was stopped, and has not been resumed since.
+    stopped: Option<Instant>,
+    /// What it was when the guest was found to stay: what comes after is no longer the move.
+    ended: Option<(WorkloadStats, Instant)>,
+}
+
+impl Moving {
+    /// What the guest meant to write per second and what it wrote, over all of the move, the time it stood still too.
+    fn write_rates(&self, now: WorkloadStats, rate_bytes_per_s: u64) -> Option<(u64, u64)> {
+        let started = self.started?;
+        let (stats, ended) = self.ended.unwrap_or((now, Instant::now()));
+        let seconds = ended.saturating_duration_since(started).as_secs_f64();
+        if seconds <= 0.0 || self.at_start.ticks == 0 {
+            return None;
+        }
+        // A guest that goes on here counts the stop itself, at its next tick.
+        let still_s = self.stopped.map_or(0.0, |at| ended.saturating_duration_since(at).as_secs_f64());
+        let unwritten = rate_bytes_per_s as f64 * still_s;
+        let grown = |now: u64, then: u64| now.saturating_sub(then) as f64;
+        let intended = grown(stats.intended_bytes, self.at_start.intended_bytes) + unwritten;
+        let achieved = grown(stats.achieved_bytes, self.at_start.achieved_bytes);
+        Some(((intended / seconds) as u64, (achieved / seconds) as u64))
     }
 }
 
@@ -134,12 +164,15 @@ impl Guest for Workload {
     }
 
     fn quiesce(&mut self) -> Result<(), GuestError> {
-        self.guest.quiesce().map(|_| ()).map_err(GuestError::new)
+        self.guest.quiesce().map_err(GuestError::new)?;
+        self.moving.stopped.get_or_insert_with(Instant::now);
+        Ok(())
     }
 
     fn resume(&mut self) -> Result<(), GuestError> {
         self.checker = None;
         self.manifest = None;
+        self.moving.stopped = None;
         self.guest.resume().map_err(GuestError::new)
     }
 
@@ -152,9 +185,13 @@ impl Guest for Workload {
     }
 
     fn enter_phase(&mut self, phase: Phase) {
-        if phase == Phase::During {
-            self.at_start = self.guest.stats();
-            self.started = std::time::Instant::now();
+        match phase {
+            Phase::Before => {}
+            Phase::During => {
+                let (at_start, started) = (self.guest.stats(), Some(Instant::now()));
+                self.moving = Moving { at_start, started, ..Moving::default() };
+            }
+            Phase::After => self.moving.ended = Some((self.guest.stats(), Instant::now())),
         }
         self.guest.set_phase(match phase {
             Phase::Before => WorkloadPhase::Before,
@@ -165,21 +202,23 @@ impl Guest for Workload {
 
     fn experience(&self) -> Experience {
         let stats = self.guest.stats();
-        let seconds = self.started.elapsed().as_secs_f64();
-        let per_s = |now: u64, then: u64| (now.saturating_sub(then) as f64 / seconds.max(1e-9)) as u64;
+        let rate = self.guest.options().map_or(0, |options| match options.pattern {
+            Pattern::Idle => 0,
+            _ => options.dirty_rate_bytes_per_s,
+        });
         // Rates are the source's to tell: it saw the guest while it was moved.
-        let moved_from_here = stats.during.ticks > 0 && self.at_start.ticks > 0;
+        let (intended, achieved) = self.moving.write_rates(stats, rate).unzip();
+        // A stop of before this move is not this one's.
+        let stop = stats.blackout_ns.filter(|_| stats.blackout_ns != self.moving.at_start.blackout_ns);
         Experience {
-            blackout_ms: stats.blackout_ns.map(|ns| ns as f64 / 1e6),
+            blackout_ms: stop.map(|ns| ns as f64 / 1e6),
             ticks: Ticks {
                 before: ticks_of(&stats.before),
                 during: ticks_of(&stats.during),
                 after: ticks_of(&stats.after),
             },
-            intended_write_bytes_per_s: moved_from_here
-                .then(|| per_s(stats.intended_bytes, self.at_start.intended_bytes)),
-            achieved_write_bytes_per_s: moved_from_here
-                .then(|| per_s(stats.achieved_bytes, self.at_start.achieved_bytes)),
+            intended_write_bytes_per_s: intended,
+            achieved_write_bytes_per_s: achieved,
         }
     }
 
@@ -208,8 +247,9 @@ impl Verifier for Workload {
         let rewritten = self.checker()?.rewritten_pages(run);
         let bad = faults.len() as u64;
         found.pages_checked += pages;
-        found.rewritten_pages += rewritten.min(pages - bad);
-        found.exact_pages += pages - bad - rewritten.min(pages - bad);
+        let sound = pages.saturating_sub(bad);
+        *found.rewritten_pages.get_or_insert(0) += rewritten.min(sound);
+        *found.exact_pages.get_or_insert(0) += sound - rewritten.min(sound);
         Ok(())
     }
 
@@ -223,7 +263,7 @@ impl Verifier for Workload {
         let (pages, faults) = self.checker()?.verify_alone();
         Self::add_faults(&faults, found);
         found.pages_checked += pages.get();
-        found.rewritten_pages += pages.get() - (faults.len() as u64).min(pages.get());
+        *found.sound_pages.get_or_insert(0) += pages.get().saturating_sub(faults.len() as u64);
         Ok(())
     }
 }

@@ -134,8 +134,8 @@ pub struct WorkloadStats {
     pub achieved_bytes: u64,
     /// Ticks of all vCPUs.
     pub ticks: u64,
-    /// The largest gap across the switch from source to destination, in nanoseconds; `None` if there was no switch
-    /// yet, or the two sides have no common clock.
+    /// The largest gap across the last stop, in nanoseconds, whether the guest went on here or at another side; in none of
+    /// the phases. `None` if there was no stop yet, or the two sides have no common clock.
     pub blackout_ns: Option<u64>,
     /// Before the relocation.
     pub before: PhaseStats,

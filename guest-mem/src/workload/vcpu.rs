@@ -58,7 +58,7 @@ pub(crate) fn run(index: usize, control: &Control) {
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1_000));
     let mut epoch = 0;
     while let Some(machine) = control.park(index, &mut epoch) {
-        if let Ok(mut vcpu) = Vcpu::new(&machine, index) {
+        if let Ok(mut vcpu) = Vcpu::new(&machine, index).map(Vcpu::after_a_stop) {
             let mut state = machine.lock_state(index);
             while !control.must_stop() {
                 let wait_ns = vcpu.tick(&mut state, now_ns(), || control.must_stop());
@@ -79,6 +79,8 @@ pub(crate) struct Vcpu<'m> {
     first: u64,
     pages: u64,
     rate_bytes_per_s: u64,
+    /// The guest has been stopped since the last tick.
+    stood_still: bool,
     bytes: Box<PageBytes>,
 }
 
@@ -95,8 +97,14 @@ impl<'m> Vcpu<'m> {
             first,
             pages: end - first,
             rate_bytes_per_s: if end > first { share } else { 0 },
+            stood_still: false,
             bytes: Box::new([0; PAGE_SIZE]),
         })
+    }
+
+    /// The guest has not run since the last tick of `state`, if there was one.
+    pub(crate) fn after_a_stop(self) -> Self {
+        Self { stood_still: true, ..self }
     }
 
     /// One tick at time `now`: notes the gap, adds to the debt, pays what can be paid until the next tick is due or
@@ -127,13 +135,15 @@ impl<'m> Vcpu<'m> {
         if state.last_tick_ns != 0 {
             let gap = Gap { from_ns: state.last_tick_ns, to_ns: now };
             let mut meter = self.machine.lock_meter(self.index);
-            meter.record_gap(self.machine.phase(), gap);
-            state.counters.largest_gaps = meter.counters.largest_gaps;
-            if state.arrived {
+            // A stop is no gap of the passes before it or of the time after it: it is told by itself.
+            if state.arrived || self.stood_still {
                 meter.blackout_ns = Some(gap.len_ns());
+            } else {
+                meter.record_gap(self.machine.phase(), gap);
+                state.counters.largest_gaps = meter.counters.largest_gaps;
             }
         }
-        state.arrived = false;
+        (state.arrived, self.stood_still) = (false, false);
         state.last_tick_ns = now;
         state.counters.ticks = state.counters.ticks.saturating_add(1);
     }

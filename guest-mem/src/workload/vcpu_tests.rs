@@ -1,5 +1,6 @@
 //! Behaviour of one vCPU, driven by hand in synthetic time: no threads, no dependence on the machine's speed.
 
+use super::meter::WorkloadStats;
 use super::page_format::{PageState, inspect};
 use super::testing::{TIME_NS, copy, filled, machine, options, page, storage, tick};
 use super::vcpu::{TICK_NS, Vcpu};
@@ -192,4 +193,26 @@ fn the_largest_gap_is_kept_with_its_times() {
     assert_eq!((gap.from_ns - TIME_NS, gap.len_ns()), (500_000, 20_000_000));
     assert_eq!(state.counters.ticks, 4);
     assert_eq!(Runs::from_run(storage.whole()).difference(&storage.touched().unwrap()).pages().0, 4096);
+}
+
+#[test]
+fn a_stop_is_told_as_the_blackout_and_is_no_gap_of_any_phase() {
+    let machine = machine(&storage(), options(Pattern::Idle));
+    let mut state = machine.lock_state(0);
+    let mut vcpu = Vcpu::new(&machine, 0).unwrap().after_a_stop();
+    let mut tick = |vcpu: &mut Vcpu<'_>, at_ns| vcpu.tick(&mut state, TIME_NS + at_ns, || false);
+    // Before the first tick there was no time to stand still in.
+    for at_ns in [0, 500_000, 1_100_000] {
+        tick(&mut vcpu, at_ns);
+    }
+    assert_eq!(machine.lock_meter(0).blackout_ns, None);
+    let mut vcpu = Vcpu::new(&machine, 0).unwrap().after_a_stop();
+    for at_ns in [51_100_000, 51_600_000] {
+        tick(&mut vcpu, at_ns);
+    }
+    let meter = machine.lock_meter(0);
+    assert_eq!(meter.blackout_ns, Some(50_000_000));
+    assert_eq!(meter.counters.largest_gaps[0].len_ns(), 600_000);
+    let stats = WorkloadStats::of([&*meter].into_iter());
+    assert_eq!((stats.before.ticks, stats.during.ticks, stats.after.ticks), (3, 0, 0));
 }

@@ -238,7 +238,9 @@ impl<'a> Run<'a> {
                 guest.enter_phase(Phase::After);
                 let resumed = guest.resume();
                 self.stage = tracing::Span::none();
-                self.observer.event(Event::Running { side: Side::Destination });
+                if resumed.is_ok() {
+                    self.observer.event(Event::Running { side: Side::Destination });
+                }
                 self.strike(Step::Resumed);
                 let resume_ns = started.elapsed().as_nanos() as u64;
                 Some(

@@ -393,10 +393,10 @@ impl<'a> Run<'a> {
                 Err(error) => Some(Input::Failed(format!("the guest's state cannot be saved: {error}"))),
             },
             Effect::Resume => {
-                if let Err(error) = self.guest.resume() {
-                    self.note(format!("the guest cannot be resumed: {error}"));
+                match self.guest.resume() {
+                    Ok(()) => self.observer.event(Event::Running { side: Side::Source }),
+                    Err(error) => self.note(format!("the guest cannot be resumed: {error}")),
                 }
-                self.observer.event(Event::Running { side: Side::Source });
                 None
             }
             Effect::Withdraw => Some(self.withdraw()),

@@ -37,7 +37,8 @@ const NEGLIGIBLE_TRANSFER_SHARE: f64 = 0.25;
 ///    at most [`quiesce_share`](Self::quiesce_share) × MAXQUIESCE. A guest that works in bursts is so
 ///    stopped between two of them.
 /// 7. **Out of reach**: no pass so far has left so little that a stop would have kept MAXQUIESCE, and if the passes that
-///    are left shrink like the last ones, none of them will either. Give up. *The last ones* are at least
+///    are left shrink like the last ones, and one of them as well as the best since the first, none of them will either.
+///    Give up. *The last ones* are at least
 ///    [`watch_passes`](Self::watch_passes) and have taken [`watch_time`](Self::watch_time) together, so that a guest is
 ///    not given up in the middle of a burst; a lull that would once have done is waited for until criterion 4.
 /// 8. Otherwise **another pass**.
@@ -148,7 +149,10 @@ impl DefaultPolicy {
         // A rest that grows is held for one that stays: the pace only ever counts for the move.
         let kept_per_pass = (after as f64 / before as f64).powf(1.0 / watched.len() as f64).min(1.0);
         let passes_left = history.limits.max_passes.saturating_sub(passes.len() as u32);
-        let least_to_come = after as f64 * kept_per_pass.powf(f64::from(passes_left));
+        // A guest whose rests vary may once more do as well as it has done.
+        let luck = passes.iter().skip(1).map(|pass| pass.dirty_pages_after as f64 / pass.pages.max(1) as f64);
+        let luck = luck.fold(1.0, f64::min);
+        let least_to_come = after as f64 * kept_per_pass.powf(f64::from(passes_left)) * luck;
         too_long(least_to_come).then_some(Reason::OutOfReach {
             predicted_ms,
             limit_ms,

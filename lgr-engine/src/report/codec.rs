@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::codec::Compress;
 use crate::codec::packing::Summary;
 
-/// How data pages went out, by codec.
+/// How data pages went out, by codec. Where nothing could be packed, nothing of it was counted: all but `choice` and `why_not` is
+/// `null` then.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CodecReport {
     /// What was asked for: `auto`, `never` or `zstd:LEVEL`.
@@ -16,23 +17,23 @@ pub struct CodecReport {
     /// What the link carries, in bytes per second, as far as it was found out; the rate limit if there is one.
     pub link_bytes_per_s: Option<u64>,
     /// Chunks that were looked at.
-    pub chunks: u64,
+    pub chunks: Option<u64>,
     /// Those of them that went out packed.
-    pub packed_chunks: u64,
+    pub packed_chunks: Option<u64>,
     /// Memory sent as zero, in bytes.
-    pub zero_bytes: u64,
+    pub zero_bytes: Option<u64>,
     /// Memory not sent because it was what had been sent before, in bytes.
-    pub kept_bytes: u64,
+    pub kept_bytes: Option<u64>,
     /// Memory sent as it is, in bytes.
-    pub raw_bytes: u64,
+    pub raw_bytes: Option<u64>,
     /// Memory sent packed, in bytes.
-    pub packed_bytes: u64,
+    pub packed_bytes: Option<u64>,
     /// What that became, in bytes.
-    pub packed_wire_bytes: u64,
+    pub packed_wire_bytes: Option<u64>,
     /// Bytes that packing and keeping took off the wire; zero pages are not among them.
-    pub saved_bytes: u64,
+    pub saved_bytes: Option<u64>,
     /// Processor time of packing, in seconds; part of the source's.
-    pub pack_cpu_s: f64,
+    pub pack_cpu_s: Option<f64>,
     /// Length of the dictionary that chunks refer to, in bytes; `null` if there was none.
     pub dictionary_bytes: Option<u64>,
     /// Every codec that was chosen, in order of time; the first 32.
@@ -57,6 +58,14 @@ impl CodecReport {
         Self { choice: choice.to_string(), why_not: Some(why_not), ..Self::default() }
     }
 
+    /// Without the zeros that older programs gave for what they had not counted.
+    pub(super) fn without_made_up_zeros(self) -> Self {
+        match self.why_not {
+            Some(why_not) => Self { choice: self.choice, why_not: Some(why_not), ..Self::default() },
+            None => self,
+        }
+    }
+
     /// What became of all chunks.
     pub(crate) fn new(choice: Compress, summary: &Summary) -> Self {
         let counts = &summary.counts;
@@ -69,15 +78,17 @@ impl CodecReport {
             choice: choice.to_string(),
             why_not: None,
             link_bytes_per_s: summary.link_bytes_per_s,
-            chunks: counts.chunks,
-            packed_chunks: counts.packed_chunks,
-            zero_bytes: counts.zero_bytes,
-            kept_bytes: counts.kept_bytes,
-            raw_bytes: counts.raw_bytes,
-            packed_bytes: counts.packed_bytes,
-            packed_wire_bytes: counts.packed_wire_bytes,
-            saved_bytes: counts.kept_bytes + counts.packed_bytes.saturating_sub(counts.packed_wire_bytes),
-            pack_cpu_s: counts.pack_cpu_ns as f64 / 1e9,
+            chunks: Some(counts.chunks),
+            packed_chunks: Some(counts.packed_chunks),
+            zero_bytes: Some(counts.zero_bytes),
+            kept_bytes: Some(counts.kept_bytes),
+            raw_bytes: Some(counts.raw_bytes),
+            packed_bytes: Some(counts.packed_bytes),
+            packed_wire_bytes: Some(counts.packed_wire_bytes),
+            saved_bytes: Some(
+                counts.kept_bytes + counts.packed_bytes.saturating_sub(counts.packed_wire_bytes),
+            ),
+            pack_cpu_s: Some(counts.pack_cpu_ns as f64 / 1e9),
             dictionary_bytes: summary.dictionary_bytes,
             decisions: decisions.collect(),
         }

@@ -86,6 +86,7 @@ impl Report {
             verified: theirs.verified.or(ours.verified),
             verification: theirs.verification.or(ours.verification),
             runs_on: if ours.runs_on == RunsOn::Unknown { theirs.runs_on } else { ours.runs_on },
+            died_with: ours.died_with.or(theirs.died_with),
             total_ms: ours.total_ms.or(theirs.total_ms),
             link_ms: ours.link_ms.or(theirs.link_ms),
             prepare_ms: ours.prepare_ms.or(theirs.prepare_ms),

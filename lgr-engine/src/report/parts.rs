@@ -101,10 +101,16 @@ impl LimitsGiven {
 pub struct Verification {
     /// Pages looked at.
     pub pages_checked: u64,
-    /// Pages that are the same as when the guest was stopped.
-    pub exact_pages: u64,
-    /// Pages the guest has rewritten since, and which are sound in themselves.
-    pub rewritten_pages: u64,
+    /// Pages that are the same as when the guest was stopped; `null` if there was nothing to compare with.
+    #[serde(default)]
+    pub exact_pages: Option<u64>,
+    /// Pages the guest has rewritten since, and which are sound in themselves; `null` if there was nothing to compare with.
+    #[serde(default)]
+    pub rewritten_pages: Option<u64>,
+    /// Pages that are sound by their own checksums, if there was nothing to compare with (the guest stayed, or the source
+    /// is gone), else `null`.
+    #[serde(default)]
+    pub sound_pages: Option<u64>,
     /// The first faults, each naming its page and what is wrong; at most 32.
     #[schemars(length(max = 32))]
     pub faults: Vec<String>,
@@ -115,7 +121,18 @@ pub struct Verification {
 impl Verification {
     /// Whether every page was right.
     pub fn passed(&self) -> bool {
-        self.fault_count == 0 && self.pages_checked == self.exact_pages + self.rewritten_pages
+        let right = [self.exact_pages, self.rewritten_pages, self.sound_pages];
+        self.fault_count == 0 && self.pages_checked == right.into_iter().flatten().sum::<u64>()
+    }
+
+    /// Version 2 counted pages of a guest that stayed, with which nothing was compared, as rewritten.
+    pub(super) fn of_version_2(self, runs_on: RunsOn) -> Self {
+        match runs_on {
+            RunsOn::Source => {
+                Self { exact_pages: None, rewritten_pages: None, sound_pages: self.rewritten_pages, ..self }
+            }
+            _ => self,
+        }
     }
 
     /// Counts a fault, and lists it if there is room.
@@ -251,8 +268,8 @@ pub struct PassReport {
     pub kind: PassKind,
     /// Pages sent, zero pages too.
     pub pages: u64,
-    /// Those of them sent as "all zero", without their bytes.
-    pub zero_pages: u64,
+    /// Those of them sent as "all zero", without their bytes; `null` if nobody looked.
+    pub zero_pages: Option<u64>,
     /// Guest memory sent, in bytes; zero pages count in full.
     pub bytes: u64,
     /// Bytes it took on the wire.
@@ -260,8 +277,11 @@ pub struct PassReport {
     /// From its first page to its barrier, where both sides agree on what arrived, in ms. Finding the pages
     /// of the next pass is not in it.
     pub ms: f64,
-    /// Pages found changed after it.
-    pub dirty_pages_after: u64,
+    /// Pages found changed after it; `null` if the move ended before anybody looked.
+    pub dirty_pages_after: Option<u64>,
+    /// The move ended before the destination had confirmed it: `pages`, `bytes` and `wire_bytes` are what had been sent.
+    #[serde(default)]
+    pub cut_short: bool,
     /// How long the guest would have been stopped after it, as the stop rule reckoned, in ms; `null` for a pass over the
     /// stopped guest and in reports of older programs.
     #[serde(default)]

@@ -49,20 +49,46 @@ impl Lines {
 }
 
 fn head(lines: &mut Lines, report: &Report) {
-    let engine = match report.engine {
-        EngineKind::IoUring => "io_uring",
-        EngineKind::Blocking => "blocking I/O",
-        EngineKind::Modelled => "virtual time",
-    };
     lines.add("guest", format!("{}: {} -> {}", report.guest, report.source, report.destination));
     let touched = report.bytes_touched.map(|bytes| format!(", {} touched", size(bytes))).unwrap_or_default();
-    let (page, granule) = (size(report.page_size), size(report.granule));
-    let memory = size(report.guest_memory_bytes);
-    lines.add("memory", format!("{memory}{touched}, pages of {page}, tracked by {granule}"));
-    let medium = &report.medium;
-    let tls = report.tls.as_ref().map(|tls| format!(", {} {}", tls.version, tls.suite)).unwrap_or_default();
-    lines
-        .add("how", format!("{medium}{tls}, {engine}, tracker {}, policy {}", report.tracker, report.policy));
+    // A half of a destination that never took the guest knows none of these.
+    if report.guest_memory_bytes > 0 {
+        let (memory, page) = (size(report.guest_memory_bytes), size(report.page_size));
+        let tracked = format!(", tracked by {}", size(report.granule));
+        let tracked = if report.tracker.is_empty() { "" } else { &tracked };
+        lines.add("memory", format!("{memory}{touched}, pages of {page}{tracked}"));
+    }
+    let how = how(report);
+    if !how.is_empty() {
+        lines.add("how", how.join(", "));
+    }
+}
+
+/// What carried the guest, and every option that decides how fast.
+fn how(report: &Report) -> Vec<String> {
+    let mut parts = Vec::new();
+    if !report.medium.is_empty() {
+        let engine = match report.engine {
+            EngineKind::IoUring => "io_uring",
+            EngineKind::Blocking => "blocking I/O",
+            EngineKind::Modelled => "virtual time",
+        };
+        parts.push(report.medium.clone());
+        parts.extend(report.tls.as_ref().map(|tls| format!("{} {}", tls.version, tls.suite)));
+        parts.push(engine.to_owned());
+    }
+    for (name, value) in [("tracker", &report.tracker), ("policy", &report.policy)] {
+        parts.extend((!value.is_empty()).then(|| format!("{name} {value}")));
+    }
+    parts.extend(report.limits.immediate.then(|| "immediate".to_owned()));
+    let limit = report.limits.rate_limit_bytes_per_s;
+    parts.extend(limit.map(|rate| format!("at most {}", speed(rate as f64))));
+    let given = |name: &str| report.options.get(name).and_then(|value| value.as_str());
+    parts.extend(given("pace").map(|layout| format!("paced as {layout}")));
+    parts.extend(given("compress").filter(|when| *when != "auto").map(|when| format!("packing {when}")));
+    let hashed = report.options.get("hash_live") == Some(&true.into());
+    parts.extend(hashed.then(|| "live memory hashed".to_owned()));
+    parts
 }
 
 fn passes(lines: &mut Lines, passes: &[PassReport]) {
@@ -84,19 +110,24 @@ fn passes(lines: &mut Lines, passes: &[PassReport]) {
             &pass.number.to_string(),
             pass.kind.name(),
             &pass.pages.to_string(),
-            &pass.zero_pages.to_string(),
+            &counted(pass.zero_pages),
             &size(pass.bytes),
             &size(pass.wire_bytes),
             &time(pass.ms),
             &speed(rate),
-            &pass.dirty_pages_after.to_string(),
+            &counted(pass.dirty_pages_after),
         ]));
         let dirty_rate = pass.dirty_rate_bytes_per_s.map_or("-".to_owned(), |rate| speed(rate as f64));
         let repeated = if pass.repeated { "  repeated" } else { "" };
-        let _ = writeln!(table, "  {dirty_rate:>10}{repeated}");
+        let cut = if pass.cut_short { "  cut short" } else { "" };
+        let _ = writeln!(table, "  {dirty_rate:>10}{repeated}{cut}");
     }
     lines.0.push_str(&table);
     lines.gap();
+}
+
+fn counted(count: Option<u64>) -> String {
+    count.map_or_else(|| "-".to_owned(), |count| count.to_string())
 }
 
 fn times(lines: &mut Lines, report: &Report) {
@@ -120,8 +151,20 @@ fn times(lines: &mut Lines, report: &Report) {
         // A part that did not happen is left out; the sum is the same.
         let parts: Vec<String> =
             named.iter().filter(|(_, ms)| *ms > 0.0).map(|(name, ms)| format!("{name} {ms:.2}")).collect();
-        lines.add("quiesce", format!("{} ms", parts.join(" + ")));
+        if !parts.is_empty() {
+            lines.add("quiesce", format!("{} ms", parts.join(" + ")));
+        }
     }
+    gaps(lines, report);
+}
+
+/// What the guest waited at most, stopped and running: a short blackout is not all that it feels.
+fn gaps(lines: &mut Lines, report: &Report) {
+    let largest = |ticks: &Option<TickPercentiles>| ticks.as_ref().map(|ticks| time(ticks.max_us / 1e3));
+    let Some(during) = largest(&report.ticks.during) else { return };
+    let blackout = report.blackout_ms.map(|ms| format!("blackout {}, ", time(ms))).unwrap_or_default();
+    let before = largest(&report.ticks.before).map(|gap| format!(", before them {gap}")).unwrap_or_default();
+    lines.add("gaps", format!("{blackout}largest during the passes {during}{before}"));
 }
 
 /// What the whole move is made of, from the wish on. The passes are what is left of the transfer without the stop.
@@ -156,27 +199,36 @@ fn volume(lines: &mut Lines, report: &Report) {
         lines.add("moved", parts.join(", "));
     }
     codec(lines, report.codec.as_ref());
-    let intended =
-        report.intended_write_bytes_per_s.map(|rate| format!(" of {} intended", speed(rate as f64)));
+    let intended = report.intended_write_bytes_per_s.map(|rate| match rate {
+        0 => ", and none intended".to_owned(),
+        rate => format!(" of {} intended", speed(rate as f64)),
+    });
     if let Some(achieved) = report.achieved_write_bytes_per_s {
-        lines.add("writes", format!("{}{}", speed(achieved as f64), intended.unwrap_or_default()));
+        let achieved = if achieved == 0 { "nothing".to_owned() } else { speed(achieved as f64) };
+        lines.add("writes", format!("{achieved}{}", intended.unwrap_or_default()));
     }
 }
 
 /// What packing did; nothing where it did nothing.
 fn codec(lines: &mut Lines, codec: Option<&CodecReport>) {
-    let Some(codec) = codec.filter(|codec| codec.packed_bytes + codec.kept_bytes > 0) else { return };
-    let (packed, became) = (codec.packed_bytes, codec.packed_wire_bytes);
-    let text = format!(
-        "{} to {} ({:.2} to 1), {} kept, {} raw, {:.2} s of processor time",
-        size(packed),
-        size(became),
-        packed as f64 / became.max(1) as f64,
-        size(codec.kept_bytes),
-        size(codec.raw_bytes),
-        codec.pack_cpu_s,
-    );
-    lines.add("packed", text);
+    let Some(codec) = codec else { return };
+    let (Some(packed), Some(became), Some(kept)) =
+        (codec.packed_bytes, codec.packed_wire_bytes, codec.kept_bytes)
+    else {
+        return;
+    };
+    if packed + kept == 0 {
+        return;
+    }
+    let mut parts = vec!["nothing".to_owned()];
+    if packed > 0 {
+        let ratio = packed as f64 / became.max(1) as f64;
+        parts = vec![format!("{} to {} ({ratio:.2} to 1)", size(packed), size(became))];
+    }
+    parts.push(format!("{} kept", size(kept)));
+    parts.extend(codec.raw_bytes.map(|raw| format!("{} raw", size(raw))));
+    parts.extend(codec.pack_cpu_s.map(|cpu_s| format!("{cpu_s:.2} s of processor time")));
+    lines.add("packed", parts.join(", "));
     if let Some(len) = codec.dictionary_bytes {
         lines.add("", format!("chunks refer to a dictionary of {}", size(len)));
     }
@@ -203,12 +255,12 @@ fn queues(lines: &mut Lines, queues: &[QueueReport]) {
         let used = used.len();
         let sum = |count: fn(&QueueReport) -> u64| ours.iter().map(|queue| count(queue)).sum::<u64>();
         let (stalls, resends) = (sum(|queue| queue.stalls), sum(|queue| queue.resends));
+        let each = least.zip(most).map(|(least, most)| format!(", {} to {} each", size(least), size(most)));
         let mut text = format!(
-            "{used} of {} with pages at the {}, {} to {} each, stalls {stalls}, resends {resends}",
+            "{used} of {} with pages at the {}{}, stalls {stalls}, resends {resends}",
             ours.len(),
             side.name(),
-            size(least.unwrap_or(0)),
-            size(most.unwrap_or(0))
+            each.unwrap_or_default()
         );
         // Devices that went down together are told of together.
         let down = ours.iter().filter(|queue| queue.state != "up");
@@ -262,13 +314,16 @@ fn verification(lines: &mut Lines, report: &Report) {
     let Some(found) = &report.verification else {
         return;
     };
-    lines.add(
-        "verified",
-        format!(
-            "{} pages: {} exact, {} rewritten since, {} faults",
-            found.pages_checked, found.exact_pages, found.rewritten_pages, found.fault_count
-        ),
-    );
+    let kinds = [
+        (found.exact_pages, "exact"),
+        (found.rewritten_pages, "rewritten since"),
+        (found.sound_pages, "sound by themselves, with nothing to compare"),
+    ];
+    let kinds = kinds.iter().filter_map(|(pages, kind)| pages.map(|pages| format!("{pages} {kind}, ")));
+    let (checked, faults) = (found.pages_checked, found.fault_count);
+    // A comparison that could not begin has no pages of any kind, and a fault that says why.
+    let label = if report.verified == Some(true) { "verified" } else { "checked" };
+    lines.add(label, format!("{checked} pages: {}{faults} faults", kinds.collect::<String>()));
     for fault in found.faults.iter().take(FAULTS_SHOWN_MAX) {
         lines.add("", fault);
     }
@@ -279,23 +334,39 @@ fn verification(lines: &mut Lines, report: &Report) {
 }
 
 fn verdict(lines: &mut Lines, report: &Report) {
-    let verified = match report.verified {
-        Some(true) => "verified",
-        Some(false) => "VERIFICATION FAILED",
-        None => "not verified",
-    };
-    let runs_on = match report.runs_on {
-        RunsOn::Source => format!("the guest belongs to {}", report.source),
-        RunsOn::Destination => format!("the guest belongs to {}", report.destination),
-        RunsOn::Nobody => "nobody runs the guest".to_owned(),
-        RunsOn::Unknown => "see the owner record for who runs the guest".to_owned(),
-    };
     if let Some(reason) = report.finish.policy_reason.as_ref().map(ToString::to_string)
         && !report.finish.reason.contains(&reason)
     {
         lines.add("stop rule", reason);
     }
-    lines.add("finish", format!("{}: {}; {verified}; {runs_on}", report.finish.code, report.finish.reason));
+    let mut parts = vec![format!("{}: {}", report.finish.code, report.finish.reason)];
+    if report.engine != EngineKind::Modelled {
+        let verified = match report.verified {
+            Some(true) => "verified",
+            Some(false) => "VERIFICATION FAILED",
+            None => "not verified",
+        };
+        parts.push(verified.to_owned());
+    }
+    parts.push(whereabouts(report));
+    lines.add("finish", parts.join("; "));
+}
+
+/// Who runs the guest, no surer than this report is.
+fn whereabouts(report: &Report) -> String {
+    let (side, member) = match report.runs_on {
+        RunsOn::Source => (Side::Source, report.source),
+        RunsOn::Destination => (Side::Destination, report.destination),
+        RunsOn::Nobody => return "nobody runs the guest".to_owned(),
+        RunsOn::Unknown => return "see the owner record for who runs the guest".to_owned(),
+    };
+    match report.died_with {
+        Some(dead) => format!("the guest died with its {}; the record names {member}", dead.name()),
+        None if report.engine == EngineKind::Modelled => format!("the guest would be at {member}"),
+        None if report.knows(side) => format!("the guest belongs to {member}"),
+        // The other side's word is missing: its process may be gone, and the guest with it.
+        None => format!("the record names {member}"),
+    }
 }
 
 fn per_side<T>(values: &PerSide<T>, show: impl Fn(&T) -> String) -> Option<String> {

@@ -23,11 +23,12 @@ fn pass(
         number,
         kind,
         pages,
-        zero_pages,
+        zero_pages: Some(zero_pages),
         bytes: pages * 4096,
         wire_bytes: (pages - zero_pages) * 4096 + 640 * number as u64,
         ms,
-        dirty_pages_after,
+        dirty_pages_after: Some(dirty_pages_after),
+        cut_short: false,
         predicted_quiesce_ms: None,
         dirty_rate_bytes_per_s: (pages > 300).then_some(300_000_000),
         repeated: number == 2,
@@ -124,8 +125,8 @@ fn destination_half() -> Report {
     report.runs_on = RunsOn::Destination;
     report.verification = Some(Verification {
         pages_checked: 1_048_576,
-        exact_pages: 1_000_000,
-        rewritten_pages: 48_576,
+        exact_pages: Some(1_000_000),
+        rewritten_pages: Some(48_576),
         ..Verification::default()
     });
     report.blackout_ms = Some(5.125);
@@ -249,7 +250,7 @@ fn halves_of_different_moves_do_not_merge() {
 
 #[test]
 fn faults_are_all_counted_and_few_are_listed() {
-    let mut found = Verification { pages_checked: 100, exact_pages: 60, ..Verification::default() };
+    let mut found = Verification { pages_checked: 100, exact_pages: Some(60), ..Verification::default() };
     (0..40).for_each(|page| found.add_fault(format!("page {page} is stale: version 3, expected 4")));
     assert_eq!((found.faults.len(), found.fault_count), (VERIFICATION_FAULTS_MAX, 40));
     assert!(!found.passed());
@@ -264,7 +265,7 @@ fn faults_are_all_counted_and_few_are_listed() {
 
 #[test]
 fn a_lost_page_without_a_fault_does_not_pass() {
-    let found = Verification { pages_checked: 10, exact_pages: 8, ..Verification::default() };
+    let found = Verification { pages_checked: 10, exact_pages: Some(8), ..Verification::default() };
     assert!(!found.passed());
 }
 

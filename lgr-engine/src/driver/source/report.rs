@@ -49,15 +49,23 @@ impl Run<'_> {
     fn pass_report(&self, done: &PassDone) -> PassReport {
         let sent = self.passes.iter().find(|sent| sent.epoch == done.epoch);
         let first = self.passes.first().map(|sent| sent.began);
+        let pages = match sent {
+            Some(sent) if done.cut_short => {
+                (sent.pass.sent_bytes() / PAGE_SIZE as u64).min(sent.pass.totals().pages)
+            }
+            _ => done.pages,
+        };
         PassReport {
             number: done.number,
             kind: done.kind,
-            pages: done.pages,
-            zero_pages: sent.map_or(0, |sent| sent.pass.zero_pages()),
-            bytes: done.pages * PAGE_SIZE as u64,
+            pages,
+            // Counted when pages are made ready to be sent, which some of a pass that was cut short never were.
+            zero_pages: sent.filter(|_| !done.cut_short).map(|sent| sent.pass.zero_pages()),
+            bytes: pages * PAGE_SIZE as u64,
             wire_bytes: sent.map_or(0, |sent| sent.pass.wire_bytes()),
             ms: ms(done.duration),
             dirty_pages_after: done.dirty_pages_after,
+            cut_short: done.cut_short,
             predicted_quiesce_ms: done.predicted_quiesce_ms,
             dirty_rate_bytes_per_s: done.dirty_rate_bytes_per_s(),
             repeated: done.repeated,

@@ -120,7 +120,7 @@ impl Facts {
         (report.policy, report.tracker) = (self.rule.to_owned(), "uffd-async".to_owned());
         report.medium = "tcp".to_owned();
         (report.guest_memory_bytes, report.bytes_touched) = (PAGES * 4096, Some(PAGES * 4096));
-        report.passes = outcome.passes.iter().map(|done| reported(done)).collect();
+        report.passes = outcome.passes.iter().map(reported).collect();
         report.bytes_logical = Some(report.passes.iter().map(|pass| pass.bytes).sum());
         report.ticks.before = self.largest_gaps_ms.map(|(before, _)| gaps(before));
         report.ticks.during = self.largest_gaps_ms.map(|(_, during)| gaps(during));
@@ -370,9 +370,7 @@ fn a_report_of_version_2_is_read_without_its_made_up_zeros() {
     for count in ["chunks", "zero_bytes", "raw_bytes", "packed_bytes", "packed_wire_bytes", "kept_bytes"] {
         old["codec"][count] = 0.into();
     }
-    for gone in ["died_with"] {
-        old.as_object_mut().unwrap().remove(gone);
-    }
+    old.as_object_mut().unwrap().remove("died_with");
     let report = Report::from_json(&old.to_string()).unwrap();
     assert_eq!((report.schema_version, report.throughput_bytes_per_s), (SCHEMA_VERSION, None));
     let found = report.verification.unwrap();

@@ -59,6 +59,7 @@ mod error;
 mod layout;
 mod lock;
 mod name;
+mod running;
 #[cfg(test)]
 mod tests;
 
@@ -66,6 +67,7 @@ pub use error::OwnerError;
 use layout::LayoutFault;
 use lock::{LockFault, LockKind};
 pub use name::{GuestName, MemberName, NAME_LEN_BYTES_MAX, NameError};
+pub use running::{Runner, Running};
 
 /// How long a call waits for the lock of a record unless told otherwise.
 pub const LOCK_WAIT_DEFAULT: Duration = Duration::from_secs(2);
@@ -183,12 +185,44 @@ impl OwnerVolume {
         expected_nonce: u128,
         new_owner: MemberName,
     ) -> Result<CasOutcome, OwnerError> {
+        self.compare_and_update_if(guest, (expected_epoch, expected_nonce), new_owner, &|| true)
+    }
+
+    /// The same, but `still` is asked in the last moment, with the record locked and read and nothing written: if it says no,
+    /// the update is not made.
+    ///
+    /// # Errors
+    /// [`OwnerError::CalledOff`], and those of [`Self::compare_and_update`].
+    pub fn compare_and_update_if(
+        &self,
+        guest: GuestName,
+        expected: (u64, u128),
+        new_owner: MemberName,
+        still: &dyn Fn() -> bool,
+    ) -> Result<CasOutcome, OwnerError> {
         let file = self.open_locked(guest, LockKind::Exclusive)?;
         let current = file.read()?;
-        if (current.epoch, current.nonce) != (expected_epoch, expected_nonce) {
+        if (current.epoch, current.nonce) != expected {
             return Ok(CasOutcome::Lost(current));
         }
+        if !still() {
+            return Err(OwnerError::CalledOff { path: file.path });
+        }
         file.write_next(&current, current.nonce, new_owner).map(CasOutcome::Updated)
+    }
+
+    /// Tries whether an update could be made now: opens, locks and reads the record as an update does, and writes the slot
+    /// that is not in use once more, as it is.
+    ///
+    /// # Errors
+    /// [`OwnerError::Changed`] if it is not the record that was expected, and whatever would keep an update from being made.
+    pub fn try_for_writing(&self, guest: GuestName, expected: (u64, u128)) -> Result<(), OwnerError> {
+        let file = self.open_locked(guest, LockKind::Exclusive)?;
+        let current = file.read()?;
+        if (current.epoch, current.nonce) != expected {
+            return Err(OwnerError::Changed { path: file.path, guest, owner: current.owner });
+        }
+        file.rewrite_unused(&current)
     }
 
     fn claim(&self, guest: GuestName, owner: MemberName, replace: bool) -> Result<OwnerRecord, OwnerError> {
@@ -271,7 +305,8 @@ impl OwnerVolume {
             Ok(()) => {}
             Err(LockFault::Timeout) => {
                 let waited_ms = u64::try_from(self.lock_wait.as_millis()).unwrap_or(u64::MAX);
-                return Err(OwnerError::LockTimeout { path, waited_ms });
+                let holder = lock::holder(&file);
+                return Err(OwnerError::LockTimeout { path, holder, waited_ms });
             }
             Err(LockFault::Refused(source)) => return Err(OwnerError::LockRefused { path, source }),
         }
@@ -335,6 +370,16 @@ impl LockedRecord {
         debug_assert_ne!(offset_bytes, layout::slot_offset_bytes(current.epoch));
         let written = self.file.write_all_at(&layout::encode_slot(&next), offset_bytes as u64);
         self.settle(written).map(|()| next)
+    }
+
+    /// Writes what the other slot than the record's holds once more. Torn, it loses nothing that is still asked for.
+    fn rewrite_unused(&self, current: &OwnerRecord) -> Result<(), OwnerError> {
+        let offset_bytes = layout::slot_offset_bytes(current.epoch.wrapping_add(1)) as u64;
+        let fault = |action, source| OwnerError::Io { action, path: self.path.clone(), source };
+        let mut slot = [0; layout::SECTOR_LEN_BYTES];
+        self.file.read_exact_at(&mut slot, offset_bytes).map_err(|source| fault("read", source))?;
+        let written = self.file.write_all_at(&slot, offset_bytes).and_then(|()| self.file.sync_data());
+        written.map_err(|source| fault("write", source))
     }
 
     /// Writes the whole file anew; only for one that has no readable record to lose.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::name::{GuestName, MemberName};
+use super::running::Runner;
 
 /// Why an owner record could not be read or changed. Each names the file.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +24,7 @@ pub enum OwnerError {
         path: PathBuf,
     },
     /// Another member owns the guest already. Stop it there, or replace the record on purpose.
-    #[error("{}: guest {guest} is owned by member {owner}: stop it there, or if it runs nowhere claim it (--claim)", path.display())]
+    #[error("{}: guest {guest} is owned by member {owner}: relocate it from there; if that is this member, say so (--member {owner}); if it runs nowhere, claim it (--claim); lgr owner {guest} tells", path.display())]
     OwnedByOther {
         /// The file.
         path: PathBuf,
@@ -87,10 +88,12 @@ pub enum OwnerError {
         path: PathBuf,
     },
     /// Another process held the lock for the whole wait. Try again; nothing was changed.
-    #[error("{} stayed locked by another process for {waited_ms} ms", path.display())]
+    #[error("{} stayed locked by {holder} for {waited_ms} ms", path.display())]
     LockTimeout {
         /// The file.
         path: PathBuf,
+        /// Who held it at the end, as far as the system says.
+        holder: String,
         /// How long the call waited, in milliseconds.
         waited_ms: u64,
     },
@@ -115,6 +118,32 @@ pub enum OwnerError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// The record is another than the one expected. Nothing was written.
+    #[error("{} has changed: guest {guest} belongs to member {owner} by it", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// The guest.
+        guest: GuestName,
+        /// Who owns it.
+        owner: MemberName,
+    },
+    /// The update was called off by the caller before anything was written.
+    #[error("{}: the update was called off", path.display())]
+    CalledOff {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A process runs the guest, or is about to. Stop it there, or have that member relocate it.
+    #[error("guest {guest} runs or arrives at {runner}: end it there or relocate it from there; {} is locked for as long as it runs", path.display())]
+    Runs {
+        /// The file that is locked.
+        path: PathBuf,
+        /// The guest.
+        guest: GuestName,
+        /// Who runs it.
+        runner: Runner,
     },
     /// The file appeared and vanished again and again while a record was to be made.
     #[error("{} keeps appearing and vanishing", path.display())]

@@ -63,14 +63,62 @@ fn try_lock(file: &File, kind: LockKind) -> io::Result<()> {
         LockKind::Shared => libc::F_RDLCK,
         LockKind::Exclusive => libc::F_WRLCK,
     };
-    // Start 0 and length 0 cover the whole file; l_pid must be zero for these locks.
-    let request = libc::flock {
+    set(file, lock_type, WHOLE)
+}
+
+/// First byte and length; a length of 0 goes on without an end.
+pub(super) type Stretch = (i64, i64);
+/// All of a file, whatever its length.
+pub(super) const WHOLE: Stretch = (0, 0);
+
+/// Locks a stretch of `file` for this open file alone, if nobody else has any of it.
+pub(super) fn try_lock_stretch(file: &File, stretch: Stretch) -> Result<bool, io::Error> {
+    match set(file, libc::F_WRLCK, stretch) {
+        Ok(()) => Ok(true),
+        Err(error) if is_busy(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Gives a stretch up; what of it is not locked stays so.
+pub(super) fn unlock_stretch(file: &File, stretch: Stretch) -> io::Result<()> {
+    set(file, libc::F_UNLCK, stretch)
+}
+
+/// Where the lock begins that keeps this open file from having all of `file`, and the process that has it, if the system
+/// knows: locks of open files have none.
+pub(super) fn conflict(file: &File) -> Option<(i64, Option<i32>)> {
+    let mut request = request(libc::F_WRLCK, WHOLE);
+    // SAFETY: as in `set`; this command writes the `struct flock` it is given.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut request) };
+    let found = result != -1 && request.l_type != libc::F_UNLCK as libc::c_short;
+    found.then_some((request.l_start, (request.l_pid > 0).then_some(request.l_pid)))
+}
+
+/// Who keeps this open file from locking `file`, for people.
+pub(super) fn holder(file: &File) -> String {
+    match conflict(file) {
+        Some((_, Some(id))) => match std::fs::read_to_string(format!("/proc/{id}/comm")) {
+            Ok(name) => format!("process {id} ({})", name.trim()),
+            Err(_) => format!("process {id}"),
+        },
+        _ => "another process".to_owned(),
+    }
+}
+
+fn request(lock_type: libc::c_int, (start, len): Stretch) -> libc::flock {
+    // l_pid must be zero for these locks.
+    libc::flock {
         l_type: lock_type as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: 0,
-        l_len: 0,
+        l_start: start,
+        l_len: len,
         l_pid: 0,
-    };
+    }
+}
+
+fn set(file: &File, lock_type: libc::c_int, stretch: Stretch) -> io::Result<()> {
+    let request = request(lock_type, stretch);
     // SAFETY: the descriptor is open for the whole call because `file` is borrowed, and `request` is
     // a valid `struct flock`, which this command only reads.
     let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const request) };

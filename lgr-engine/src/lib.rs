@@ -59,6 +59,7 @@
 //! ```
 
 pub mod arrivals;
+mod calm;
 pub mod codec;
 pub mod destination;
 pub mod driver;

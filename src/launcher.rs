@@ -16,6 +16,7 @@ use isfc::Medium;
 use lgr::slow_link::{Shape, SlowLink};
 use lgr_engine::driver::Cancel;
 use lgr_engine::event::{Event, Observer};
+use lgr_engine::owner::MemberName;
 use lgr_engine::report::{Report, RunsOn, Side};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -211,6 +212,7 @@ fn destination_args(args: &RelocateArgs, room: &Path) -> Vec<String> {
     let mut words = vec!["receive".to_owned(), address];
     words.extend(["--volume".into(), room.display().to_string(), "--progress".into(), "json".into()]);
     words.extend(["--supervised".into(), "--peer-timeout".into(), args.common.peer_timeout.to_string()]);
+    words.extend(["--member".to_owned(), other_name(args.member).to_owned()]);
     if args.prefault {
         words.push("--prefault".to_owned());
     }
@@ -222,6 +224,11 @@ fn destination_args(args: &RelocateArgs, room: &Path) -> Vec<String> {
     }
     words.extend(flamegraph_args(args, Side::Destination, room));
     words
+}
+
+/// What the destination is called beside a source of this name.
+fn other_name(source: MemberName) -> &'static str {
+    if source.as_str() == "MEMBERB" { "MEMBERA" } else { "MEMBERB" }
 }
 
 /// Where a member writes its stacks, for the one picture of both.

@@ -24,6 +24,13 @@ pub(crate) fn run(args: &OwnerArgs) -> anyhow::Result<ExitCode> {
     let volume = OwnerVolume::open(args.volume.dir()?)?;
     let record = volume.read(args.guest)?;
     let before = record.previous_owner.map_or_else(String::new, |member| format!(", before that {member}"));
-    print(&format!("{} belongs to {} (change {}{before})\n", record.guest, record.owner, record.epoch));
+    let runs = match volume.runner(args.guest)? {
+        Some(runner) => format!("runs or arrives at {runner}"),
+        None => "runs nowhere now".to_owned(),
+    };
+    print(&format!(
+        "{} belongs to {} (change {}{before}); {runs}\n",
+        record.guest, record.owner, record.epoch
+    ));
     Ok(ExitCode::SUCCESS)
 }

@@ -90,7 +90,7 @@ pub(crate) struct RelocateArgs {
     #[arg(long, default_value = "MEMBERA", value_parser = member_name, value_name = "NAME")]
     pub(crate) member: MemberName,
 
-    /// Take the guest's name over even if the owner record names another member: it must run nowhere
+    /// Take the guest's name over even if the owner record names another member; refused while a process runs it
     #[arg(long)]
     pub(crate) claim: bool,
 
@@ -188,11 +188,9 @@ fn move_to(
     let options = StorageOptions { len_bytes: args.guest.memory, backing: args.guest.backing };
     let storage = Arc::new(Storage::create(&options)?);
     let volume = OwnerVolume::open(args.common.volume.dir()?)?;
-    let record = if args.claim {
-        volume.replace(args.guest.guest, args.member)?
-    } else {
-        volume.create(args.guest.guest, args.member)?
-    };
+    // Held for as long as the guest may run in this process.
+    let (record, running) = volume.start(args.guest.guest, args.member, args.claim)?;
+    let running = Arc::new(running);
     // Called first: nobody wants to wait for a guest to be built and then hear that nobody listens.
     let queues = args.pace.map_or(args.queues, |layout| layout.devices);
     let called = Instant::now();
@@ -205,7 +203,8 @@ fn move_to(
     guest.resume()?;
     observer.event(Event::Running { side: Side::Source });
     run_before(Duration::from_secs_f64(args.run_before), cancel);
-    let options = SourceOptions { link_formed_in, ..source_options(args) };
+    let running = Some(running.clone());
+    let options = SourceOptions { link_formed_in, running, ..source_options(args) };
     let profile = flamegraph::start(args.flamegraph.as_deref(), Side::Source)?;
     let mut report = relocate(&mut guest, &link, &volume, &record, options, observer, cancel);
     flamegraph::finish(profile);

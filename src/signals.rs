@@ -1,20 +1,18 @@
 //! Ctrl-C, and following a parent into its end.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use lgr_engine::driver::Cancel;
+use lgr_engine::driver::{Cancel, REQUESTS_TO_GIVE_UP};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-/// The first Ctrl-C (or SIGTERM) requests a cancel, the second ends the process.
+/// The first Ctrl-C (or SIGTERM) requests a cancel, the second ends the process, unless that would be the end of what may be
+/// the only copy of a guest: then it warns, and the third gives the guest up in an orderly way. One more always ends it.
 pub(crate) fn cancel_on_ctrl_c() -> anyhow::Result<Cancel> {
-    static AGAIN: AtomicBool = AtomicBool::new(false);
     let cancel = Cancel::new();
     let request = cancel.clone();
     ctrlc::set_handler(move || {
-        if AGAIN.swap(true, Ordering::SeqCst) {
+        let times = request.request();
+        if times > REQUESTS_TO_GIVE_UP || (times > 1 && !request.holds_guest()) {
             std::process::exit(130);
         }
-        request.request();
     })?;
     Ok(cancel)
 }

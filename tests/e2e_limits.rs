@@ -5,6 +5,7 @@
 
 mod common;
 
+use common::pair::Pair;
 use common::{BRIEF, SMALL, Trial, assert_moved_whole, assert_stayed_whole};
 use lgr_engine::event::Event;
 use lgr_engine::policy::Reason;
@@ -105,4 +106,82 @@ fn the_pass_limit_stops_a_guest_that_never_converges() {
     assert_moved_whole(&ended, &report);
     assert_eq!(report.passes.len(), 5, "{ended}");
     assert!(matches!(report.finish.policy_reason, Some(Reason::PassLimit { passes: 3, .. })), "{ended}");
+}
+
+/// Locks LINUX1's record as any program may, until this is dropped.
+fn lock_record(trial: &Trial) -> std::fs::File {
+    let path = trial.volume().join("LINUX1.owner");
+    let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
+    rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    file
+}
+
+/// The members tell the source what they wait for, and who has it.
+fn waited_for_the_record(ended: &common::Ended) -> bool {
+    let told = |event: &Event| matches!(event, Event::Note { text } if text.contains("waits for the owner record of LINUX1") && text.contains("is locked by process"));
+    ended.events().iter().any(told)
+}
+
+/// The queues are held back with the guest stopped, so the lock is there before the commit is asked for, and it stays.
+#[test]
+fn a_record_that_is_locked_after_the_stop_does_not_hold_the_guest_beyond_maxquiesce() {
+    let trial = Trial::new();
+    let words =
+        "--working-set 2M --dirty-rate 400M --max-quiesce 3 --rate-limit 64M --compress never --max-passes 2";
+    let held: String = (0..16).map(|device| format!(" --fault hold:{device}:800ms@penultimate")).collect();
+    let mut pair = Pair::start(&trial, "", &format!("{SMALL} {words} {held}"));
+    pair.source.event(|event| matches!(event, Event::Quiesced).then_some(()));
+    let lock = lock_record(&trial);
+    let destination = pair.destination.wait();
+    drop(lock);
+    let source = pair.source.wait();
+    let report = source.report();
+    assert_held_at_most(&report, 3000.0);
+    assert_stayed_whole(&source, &report, 5);
+    assert!(report.quiesce_ms.is_some_and(|held_ms| held_ms > 1500.0), "{source}");
+    assert!(report.finish.reason.contains("is locked by process"), "{source}");
+    assert!(waited_for_the_record(&destination), "{destination}");
+    assert_eq!(trial.owner(), "MEMBERA");
+}
+
+#[test]
+fn a_record_that_is_locked_before_the_stop_ends_the_move_and_never_stops_the_guest() {
+    let trial = Trial::new();
+    let mut pair = Pair::start(&trial, "", &format!("{SMALL} --rate-limit 8M --compress never"));
+    pair.source.in_first_pass();
+    let lock = lock_record(&trial);
+    let source = pair.source.wait();
+    drop(lock);
+    let report = source.report();
+    assert_stayed_whole(&source, &report, 8);
+    assert_eq!(report.quiesce_ms, None, "{source}");
+    assert!(report.finish.reason.contains("locked by process"), "{source}");
+    pair.destination.wait();
+    assert_eq!(trial.owner(), "MEMBERA");
+}
+
+#[test]
+fn a_record_that_goes_away_in_a_pass_ends_the_move_and_never_stops_the_guest() {
+    let trial = Trial::new();
+    let mut pair = Pair::start(&trial, "", &format!("{SMALL} --rate-limit 8M --compress never"));
+    pair.source.in_first_pass();
+    std::fs::rename(trial.volume(), trial.path("elsewhere")).unwrap();
+    let source = pair.source.wait();
+    let report = source.report();
+    assert_stayed_whole(&source, &report, 8);
+    assert_eq!(report.quiesce_ms, None, "{source}");
+    assert!(report.finish.reason.contains("no owner record"), "{source}");
+    pair.destination.wait();
+}
+
+#[test]
+fn a_record_that_is_locked_when_the_guest_is_offered_refuses_the_move() {
+    let trial = Trial::new();
+    let mut pair = Pair::start(&trial, "", "--memory 16M --run-before 3 --run-after 0.05");
+    pair.source.event(|event| matches!(event, Event::Running { .. }).then_some(()));
+    let lock = lock_record(&trial);
+    let source = pair.source.wait();
+    drop(lock);
+    assert_stayed_whole(&source, &source.report(), 6);
+    pair.destination.wait();
 }

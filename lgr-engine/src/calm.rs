@@ -1,5 +1,5 @@
-//! Panics of parts that are not the engine's control: a guest, a factory, whatever a device's thread does for a pass. Each ends
-//! the move with a reason; without this the thread would be gone, and the move would wait for it.
+//! Panics of parts that are anybody's to write, a guest or a factory, in the thread that controls the move. (One in a device's
+//! thread ends the link, with its words.)
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -6,10 +6,18 @@
 //! is thrown away. If nobody can tell whether the change was made, it reads again until it knows;
 //! meanwhile the guest does not run here.
 //!
+//! **When it lets go.** The source says how long the commit may take. When that time is over, or the
+//! source asks for it, the change is called off ([`Effect::Abandon`]): either it has been made, or it
+//! never will be, and the source is told which, so that its guest goes on. With the link gone there is
+//! nobody to tell, and what is here may be all there is: then it tries until the record answers.
+//! [`crate::source::hand_over`] tells the whole of it.
+//!
 //! ```text
 //!  Waiting ─▶ Preparing ─▶ Receiving ⇄ Counting(pass) ─▶ Taking ─┬▶ Running ─▶ Done
 //!                  └─────────────┴───────────┴───────────────────┴▶ Done (guest not here)
 //! ```
+
+use std::time::Duration;
 
 use crate::message::{Message, Offer, PassEnd, PassTotals};
 use crate::owner::MemberName;
@@ -47,6 +55,10 @@ pub enum Input {
         /// Who owns the guest.
         owner: MemberName,
     },
+    /// The change was called off before it was made, and will not be made; this is what it had waited for, or nothing.
+    Abandoned(Option<String>),
+    /// The owner record was tried for writing, and can be written or cannot, because….
+    RecordTried(u64, Result<(), String>),
     /// The guest runs.
     Resumed {
         /// Time it took to start it, in nanoseconds.
@@ -58,6 +70,10 @@ pub enum Input {
     LinkDown(String),
     /// Somebody here wants the move to end.
     Cancel(FinishCode, String),
+    /// The operator insists on an end, whatever becomes of the guest.
+    GiveUp,
+    /// Time has passed; see [`Destination::poll_timeout`].
+    Tick,
 }
 
 /// What the destination's driver is to do, in order.
@@ -77,12 +93,16 @@ pub enum Effect {
     },
     /// Put this into the skeleton guest; answer [`Input::StateLoaded`] or [`Input::Failed`].
     LoadState(Vec<u8>),
+    /// Try the owner record for writing, without changing it; answer [`Input::RecordTried`] with the number.
+    TryRecord(u64),
     /// Change the owner record to us, expecting this epoch; answer [`Input::Taken`] or
-    /// [`Input::NotTaken`], and if it is not certain read the record until it is.
+    /// [`Input::NotTaken`]. Try until the record answers, and if it is not certain read the record until it is.
     TakeOwnership {
         /// Epoch the record must still have.
         expected_epoch: u64,
     },
+    /// Call the change off; answer [`Input::Abandoned`], or as it was made.
+    Abandon,
     /// Start the guest; answer [`Input::Resumed`].
     Resume,
     /// Throw the skeleton away.
@@ -113,6 +133,12 @@ pub struct Destination {
     state_loaded: bool,
     owner_epoch: u64,
     commit_ns: u64,
+    now: Duration,
+    linked: bool,
+    /// When the change of the record is called off, while the source can be told.
+    commit_by: Option<Duration>,
+    /// Why it has been called off.
+    abandoning: Option<Finish>,
     effects: Vec<Effect>,
 }
 
@@ -129,6 +155,10 @@ impl Destination {
             state_loaded: false,
             owner_epoch: 0,
             commit_ns: 0,
+            now: Duration::ZERO,
+            linked: true,
+            commit_by: None,
+            abandoning: None,
             effects: Vec::new(),
         }
     }
@@ -143,14 +173,30 @@ impl Destination {
         self.last_pass.as_ref()
     }
 
-    /// Takes what happened and gives out what is to be done about it.
-    pub fn handle(&mut self, input: Input) -> Vec<Effect> {
+    /// When [`Input::Tick`] is next due, on the clock of [`Self::handle`].
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        let waits = self.state == State::Taking && self.linked && self.abandoning.is_none();
+        self.commit_by.filter(|_| waits)
+    }
+
+    /// Takes what happened at `now` (any clock that only goes forward, the same for all calls) and gives out what is to be
+    /// done about it.
+    pub fn handle(&mut self, now: Duration, input: Input) -> Vec<Effect> {
+        self.now = now.max(self.now);
         match (self.state, input) {
             (State::Done, _) => {}
             (_, Input::Message(message)) => self.on_message(message),
             (State::Preparing, Input::Prepared) => {
                 self.state = State::Receiving;
-                self.effects.push(Effect::Send(Message::Accepted(self.member)));
+                let answers = self.offer.as_ref().is_some_and(|offer| offer.answers);
+                self.effects.push(Effect::Send(Message::Accepted { member: self.member, answers }));
+            }
+            (State::Receiving, Input::RecordTried(number, tried)) => {
+                let answer = match tried {
+                    Ok(()) => Message::RecordReady(number),
+                    Err(why) => Message::RecordNotReady(number, why),
+                };
+                self.effects.push(Effect::Send(answer));
             }
             (State::Preparing, Input::NotPrepared(why)) => {
                 self.effects.push(Effect::Send(Message::Refused(why.clone())));
@@ -171,9 +217,18 @@ impl Destination {
                 let text = format!("the source withdrew: {owner} owns the guest");
                 self.end(Finish::new(FinishCode::Cancelled, text));
             }
+            (State::Taking, Input::Abandoned(waited_for)) => self.on_abandoned(waited_for),
+            (State::Taking, Input::Tick) if self.poll_timeout().is_some_and(|at| at <= self.now) => {
+                let text = "the owner record could not be changed within MAXQUIESCE";
+                self.abandon(Finish::new(FinishCode::MaxQuiesceExceeded, text));
+            }
+            (State::Taking, Input::GiveUp) => self.give_guest_up(),
+            // Whoever can be told is told. With the link gone, what is here may be all there is.
+            (State::Taking, Input::Cancel(code, why)) if self.linked => self.abandon(Finish::new(code, why)),
+            (State::Taking, Input::LinkDown(_)) => self.linked = false,
             (State::Starting, Input::Resumed { resume_ns }) => self.on_resumed(resume_ns),
             // From here on the record decides, not the link or the operator.
-            (State::Taking | State::Starting, Input::LinkDown(_) | Input::Cancel(..)) => {}
+            (State::Taking | State::Starting, Input::LinkDown(_) | Input::Cancel(..) | Input::GiveUp) => {}
             (State::Starting, Input::Failed(why)) => {
                 let text = format!("this member owns the guest but cannot start it: {why}");
                 self.state = State::Done;
@@ -190,6 +245,7 @@ impl Destination {
                 self.end(Finish::new(FinishCode::ConnectionLost, format!("the link is down: {why}")));
             }
             (_, Input::Cancel(code, why)) => self.give_up(code, why),
+            (_, Input::GiveUp) => self.give_up(FinishCode::Cancelled, "given up by the operator".to_owned()),
             (_, Input::Failed(why)) => self.give_up(FinishCode::InternalError, why),
             // A late answer to something that is no longer waited for.
             _ => {}
@@ -206,6 +262,12 @@ impl Destination {
             }
             (State::Receiving, Message::PassEnd(end)) => self.on_pass_end(end),
             (State::Receiving, Message::State(state)) => self.effects.push(Effect::LoadState(state)),
+            (State::Receiving, Message::TryRecord(number)) => self.effects.push(Effect::TryRecord(number)),
+            // Asked before everything had arrived.
+            (State::Receiving, Message::Withdraw) => self.on_abandoned(None),
+            (State::Taking, Message::Withdraw) => {
+                self.abandon(Finish::new(FinishCode::Cancelled, "the source withdrew"));
+            }
             (State::Taking | State::Starting, _) => {}
             (_, Message::Cancel(code, why)) => {
                 self.end(Finish::new(code, format!("the source cancelled: {why}")));
@@ -221,6 +283,9 @@ impl Destination {
         // Said again for an epoch that is closed already: a device died late at the source.
         if end.epoch <= self.last_epoch {
             return;
+        }
+        if end.commit_within_ms > 0 {
+            self.commit_by = Some(self.now + Duration::from_millis(end.commit_within_ms.into()));
         }
         let again = self.awaited.is_some_and(|awaited| awaited.epoch == end.epoch);
         self.awaited = Some(end);
@@ -249,6 +314,31 @@ impl Destination {
             }
             _ => self.give_up(FinishCode::InternalError, "commit before the guest's state".to_owned()),
         }
+    }
+
+    fn abandon(&mut self, finish: Finish) {
+        if self.abandoning.is_none() {
+            self.abandoning = Some(finish);
+            self.effects.push(Effect::Abandon);
+        }
+    }
+
+    fn on_abandoned(&mut self, waited_for: Option<String>) {
+        let withdrew = || Finish::new(FinishCode::Cancelled, "the source withdrew");
+        let mut finish = self.abandoning.take().unwrap_or_else(withdrew);
+        if let Some(what) = waited_for {
+            finish.reason = format!("{}: {what}", finish.reason);
+        }
+        self.effects.push(Effect::Send(Message::Abstained(finish.reason.clone())));
+        self.end(finish);
+    }
+
+    /// The operator insists. What was called off in time is the source's; else only the record can say.
+    fn give_guest_up(&mut self) {
+        self.effects.push(Effect::Abandon);
+        self.state = State::Done;
+        let text = "given up by the operator while the owner record could not be changed; see lgr owner";
+        self.effects.push(Effect::Finish(Finish::new(FinishCode::Halted, text), RunsOn::Unknown));
     }
 
     fn on_resumed(&mut self, resume_ns: u64) {

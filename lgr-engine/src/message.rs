@@ -13,12 +13,19 @@
 //!    │ ◀──────────────────────────── 8B dictionary ok │
 //!    │ 02 end of pass n (counts, digest) ───────────▶ │  counted until all have arrived
 //!    │ ◀───────────────────── 83 pass ok / 84 pass bad│
+//!    │ 08 try the record ───────────────────────────▶ │  can it be written there, now?
+//!    │ ◀─────────────── 8C record ready / 8D not ready│
 //!    │        … guest stopped …                       │
 //!    │ 03 guest state ──────────────────────────────▶ │  before the penultimate pass
-//!    │ 02 end of the final pass, commit ────────────▶ │  takes the owner record, resumes the guest
+//!    │ 02 end of the final pass, commit within … ms ▶ │  takes the owner record, resumes the guest
+//!    │ 09 withdraw ─────────────────────────────────▶ │  (the source would have the guest back)
 //!    │ ◀──────────────────── 85 resumed / 86 not owner│
-//!    │ 04 cancel ───────────────────────────────────▶ │  (at any time before)
+//!    │ ◀──────────────────────────────── 8E abstained │  has not taken the guest and never will
+//!    │ 04 cancel ───────────────────────────────────▶ │  (at any time before the commit)
 //! ```
+//!
+//! Codes 08, 09, 8C to 8E and the time for the commit are used where both sides said so: the source in its offer, the
+//! destination when it accepts. Between others the record alone decides, as it does when the link is gone.
 
 use guest_mem::{PAGE_SIZE, Runs};
 use isfc::SocketId;
@@ -46,7 +53,9 @@ struct WireOffer {
     page_size: U32,
     backing: u8,
     verify: u8,
-    reserved: [u8; 2],
+    /// Bit 0: what the source says of the commit is answered.
+    answers: u8,
+    reserved: u8,
     run_after_ms: U64,
     owner_epoch: U64,
     owner_nonce: U128,
@@ -69,6 +78,8 @@ pub struct Offer {
     pub backing: u8,
     /// The source will send a manifest of its memory after the move.
     pub verify: bool,
+    /// The source would try the record before it stops the guest, and withdraw by a message; an older one does not ask.
+    pub answers: bool,
     /// How long the guest is to run at the destination before it is checked, in milliseconds.
     pub run_after_ms: u64,
     /// Epoch of the owner record.
@@ -110,7 +121,8 @@ struct WirePassEnd {
     pass: U32,
     kind: u8,
     commit: u8,
-    reserved: [u8; 6],
+    reserved: [u8; 2],
+    commit_within_ms: U32,
     transfers: U64,
     pages: U64,
     digest: U64,
@@ -138,6 +150,8 @@ pub struct PassEnd {
     pub kind: PassKind,
     /// When everything is there: take the guest over.
     pub commit: bool,
+    /// Do so within this time or never, in milliseconds; 0 for no limit.
+    pub commit_within_ms: u32,
     /// The source's counts.
     pub totals: PassTotals,
 }
@@ -178,8 +192,17 @@ pub enum Message {
     ManifestEnd(u64),
     /// 07: what packed pages may refer to, as a zstd frame, from when the destination has answered.
     Dictionary(Vec<u8>),
+    /// 08: try the owner record for writing; numbered, so that a late answer is known for what it is.
+    TryRecord(u64),
+    /// 09: the source would have the guest back: abstain, and say so, or say that the guest has been taken.
+    Withdraw,
     /// 81: the destination is ready for the first pass.
-    Accepted(MemberName),
+    Accepted {
+        /// Its name.
+        member: MemberName,
+        /// It answers 08 and 09, and keeps the time for the commit.
+        answers: bool,
+    },
     /// 82: the destination will not take the guest.
     Refused(String),
     /// 83: everything of the epoch has arrived, counts and digests match.
@@ -214,6 +237,12 @@ pub enum Message {
     Report(Vec<u8>),
     /// 8B: the dictionary is there.
     DictionaryTaken,
+    /// 8C: the owner record can be written at the destination.
+    RecordReady(u64),
+    /// 8D: it cannot, because….
+    RecordNotReady(u64, String),
+    /// 8E: the destination has not taken the guest and never will, whatever the record says later.
+    Abstained(String),
 }
 
 /// Why bytes are not a message.
@@ -272,7 +301,8 @@ impl Offer {
             page_size: self.page_size_bytes.into(),
             backing: self.backing,
             verify: u8::from(self.verify),
-            reserved: [0; 2],
+            answers: u8::from(self.answers),
+            reserved: 0,
             run_after_ms: self.run_after_ms.into(),
             owner_epoch: self.owner_epoch.into(),
             owner_nonce: self.owner_nonce.into(),
@@ -307,6 +337,7 @@ impl Offer {
             page_size_bytes: wire.page_size.get(),
             backing: wire.backing,
             verify: wire.verify == 1,
+            answers: wire.answers & 1 == 1,
             run_after_ms: wire.run_after_ms.get(),
             owner_epoch: wire.owner_epoch.get(),
             owner_nonce: wire.owner_nonce.get(),
@@ -322,7 +353,8 @@ impl PassEnd {
             pass: self.pass.into(),
             kind: pass_kind_number(self.kind),
             commit: u8::from(self.commit),
-            reserved: [0; 6],
+            reserved: [0; 2],
+            commit_within_ms: self.commit_within_ms.into(),
             transfers: self.totals.transfers.into(),
             pages: self.totals.pages.into(),
             digest: self.totals.digest.into(),
@@ -335,6 +367,7 @@ impl PassEnd {
             pass: wire.pass.get(),
             kind: pass_kind(wire.kind).ok_or(MessageError::Field { code: 0x02, field: "pass kind" })?,
             commit: wire.commit == 1,
+            commit_within_ms: wire.commit_within_ms.get(),
             totals: PassTotals {
                 transfers: wire.transfers.get(),
                 pages: wire.pages.get(),
@@ -369,7 +402,11 @@ impl Message {
             Self::Manifest(number, batch) => joined(0x05, &number.to_le_bytes(), batch),
             Self::ManifestEnd(batches) => joined(0x06, &batches.to_le_bytes(), &[]),
             Self::Dictionary(packed) => joined(0x07, &[], packed),
-            Self::Accepted(member) => joined(0x81, &member.to_padded(), &[]),
+            Self::TryRecord(number) => joined(0x08, &number.to_le_bytes(), &[]),
+            Self::Withdraw => joined(0x09, &[], &[]),
+            // An older source takes a name and nothing else.
+            Self::Accepted { member, answers: false } => joined(0x81, &member.to_padded(), &[]),
+            Self::Accepted { member, answers: true } => joined(0x81, &member.to_padded(), &[1]),
             Self::Refused(text) => joined(0x82, &[], text.as_bytes()),
             Self::PassOk(epoch, totals) => joined(0x83, pass_answer(*epoch, totals, 0).as_bytes(), &[]),
             Self::PassBad { epoch, totals, damaged } => {
@@ -389,6 +426,9 @@ impl Message {
             Self::ManifestTaken(number) => joined(0x89, &number.to_le_bytes(), &[]),
             Self::Report(json) => joined(0x8A, &[], json),
             Self::DictionaryTaken => joined(0x8B, &[], &[]),
+            Self::RecordReady(number) => joined(0x8C, &number.to_le_bytes(), &[]),
+            Self::RecordNotReady(number, why) => joined(0x8D, &number.to_le_bytes(), why.as_bytes()),
+            Self::Abstained(why) => joined(0x8E, &[], why.as_bytes()),
         }
     }
 
@@ -419,9 +459,18 @@ impl Message {
             }
             0x06 => Self::ManifestEnd(number()?),
             0x07 => Self::Dictionary(body.to_vec()),
+            0x08 => Self::TryRecord(number()?),
+            0x09 => empty(Self::Withdraw)?,
             0x81 => {
-                let name = body.try_into().ok().and_then(MemberName::from_padded);
-                Self::Accepted(name.ok_or(MessageError::Field { code, field: "member name" })?)
+                let (name, tail) = body.split_first_chunk().ok_or(length.clone())?;
+                let member = MemberName::from_padded(*name)
+                    .ok_or(MessageError::Field { code, field: "member name" })?;
+                let answers = match tail {
+                    [] => false,
+                    [flags] => flags & 1 == 1,
+                    _ => return Err(length),
+                };
+                Self::Accepted { member, answers }
             }
             0x82 => Self::Refused(text_of(body)),
             0x83 | 0x84 => {
@@ -452,6 +501,12 @@ impl Message {
             0x89 => Self::ManifestTaken(number()?),
             0x8A => Self::Report(body.to_vec()),
             0x8B => empty(Self::DictionaryTaken)?,
+            0x8C => Self::RecordReady(number()?),
+            0x8D => {
+                let (number, why) = body.split_first_chunk().ok_or(length)?;
+                Self::RecordNotReady(u64::from_le_bytes(*number), text_of(why))
+            }
+            0x8E => Self::Abstained(text_of(body)),
             other => return Err(MessageError::Code(other)),
         })
     }
@@ -499,6 +554,7 @@ mod tests {
             page_size_bytes: 4096,
             backing: 1,
             verify: true,
+            answers: true,
             run_after_ms: 1000,
             owner_epoch: 3,
             owner_nonce: 0x1234,
@@ -509,7 +565,8 @@ mod tests {
     #[test]
     fn every_message_survives_the_wire() {
         let totals = PassTotals { transfers: 1, pages: 2, digest: 3 };
-        let end = PassEnd { epoch: 4, pass: 2, kind: PassKind::Final, commit: true, totals };
+        let end =
+            PassEnd { epoch: 4, pass: 2, kind: PassKind::Final, commit: true, commit_within_ms: 9, totals };
         let name = MemberName::new("MEMBERB").unwrap();
         for message in [
             Message::Offer(offer()),
@@ -518,7 +575,13 @@ mod tests {
             Message::Cancel(FinishCode::MaxQuiesceExceeded, "too long".into()),
             Message::Manifest(7, vec![9; 100]),
             Message::ManifestEnd(8),
-            Message::Accepted(name),
+            Message::Accepted { member: name, answers: false },
+            Message::Accepted { member: name, answers: true },
+            Message::TryRecord(2),
+            Message::Withdraw,
+            Message::RecordReady(2),
+            Message::RecordNotReady(2, "read-only".into()),
+            Message::Abstained("it is locked".into()),
             Message::Refused("no room".into()),
             Message::PassOk(4, totals),
             Message::PassBad { epoch: 4, totals, damaged: 1 },
@@ -545,13 +608,25 @@ mod tests {
             pass: 2,
             kind: PassKind::First,
             commit: false,
+            commit_within_ms: 8,
             totals: PassTotals { transfers: 5, pages: 6, digest: 7 },
         };
-        let mut expected = vec![2, 4, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+        let mut expected = vec![2, 4, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 8, 0, 0, 0];
         for number in [5u64, 6, 7] {
             expected.extend_from_slice(&number.to_le_bytes());
         }
         assert_eq!(Message::PassEnd(end).encode(), expected);
+    }
+
+    #[test]
+    fn an_older_peer_is_not_told_what_it_cannot_read_and_asks_for_nothing() {
+        let member = MemberName::new("MEMBERB").unwrap();
+        assert_eq!(Message::Accepted { member, answers: false }.encode(), b"\x81MEMBERB\0");
+        assert_eq!(Message::Accepted { member, answers: true }.encode(), b"\x81MEMBERB\0\x01");
+        let mut bytes = Message::Offer(offer()).encode();
+        assert_eq!(std::mem::take(&mut bytes[1 + 16 + 16 + 6]), 1);
+        let Ok(Message::Offer(older)) = Message::decode(&bytes) else { panic!("no offer") };
+        assert!(!older.answers);
     }
 
     #[test]

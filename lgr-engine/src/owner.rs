@@ -205,6 +205,8 @@ impl OwnerVolume {
         if (current.epoch, current.nonce) != expected {
             return Ok(CasOutcome::Lost(current));
         }
+        // A volume that takes no writes, or lets them hang, is found out while nothing is decided yet.
+        file.rewrite_unused(&current, false)?;
         if !still() {
             return Err(OwnerError::CalledOff { path: file.path });
         }
@@ -222,7 +224,7 @@ impl OwnerVolume {
         if (current.epoch, current.nonce) != expected {
             return Err(OwnerError::Changed { path: file.path, guest, owner: current.owner });
         }
-        file.rewrite_unused(&current)
+        file.rewrite_unused(&current, true)
     }
 
     fn claim(&self, guest: GuestName, owner: MemberName, replace: bool) -> Result<OwnerRecord, OwnerError> {
@@ -373,13 +375,14 @@ impl LockedRecord {
     }
 
     /// Writes what the other slot than the record's holds once more. Torn, it loses nothing that is still asked for.
-    fn rewrite_unused(&self, current: &OwnerRecord) -> Result<(), OwnerError> {
+    fn rewrite_unused(&self, current: &OwnerRecord, sync: bool) -> Result<(), OwnerError> {
         let offset_bytes = layout::slot_offset_bytes(current.epoch.wrapping_add(1)) as u64;
         let fault = |action, source| OwnerError::Io { action, path: self.path.clone(), source };
         let mut slot = [0; layout::SECTOR_LEN_BYTES];
         self.file.read_exact_at(&mut slot, offset_bytes).map_err(|source| fault("read", source))?;
-        let written = self.file.write_all_at(&slot, offset_bytes).and_then(|()| self.file.sync_data());
-        written.map_err(|source| fault("write", source))
+        let written = self.file.write_all_at(&slot, offset_bytes);
+        let synced = written.and_then(|()| if sync { self.file.sync_data() } else { Ok(()) });
+        synced.map_err(|source| fault("write", source))
     }
 
     /// Writes the whole file anew; only for one that has no readable record to lose.

@@ -94,7 +94,7 @@ impl Model {
 /// `trace`, each side's costs and queues are unknown, and pages are sent as they are, so that `wire_bytes` is `bytes`.
 pub fn replay(trace: &Trace, model: &Model, limits: Limits, policy: Box<dyn PassPolicy>) -> Report {
     let policy_name = policy.rule();
-    let core = Source::new(Message::Offer(offer_of(trace)), limits, policy, PAGE_SIZE as u64);
+    let core = Source::new(offer_of(trace), limits, policy, PAGE_SIZE as u64);
     let mut world = World {
         guest: TracedGuest::new(trace),
         model: *model,
@@ -122,11 +122,16 @@ fn offer_of(trace: &Trace) -> Offer {
         page_size_bytes: PAGE_SIZE as u32,
         backing: 1,
         verify: false,
+        answers: false,
         run_after_ms: 0,
         owner_epoch: 1,
         owner_nonce: 1,
         stretches: Vec::new(),
     }
+}
+
+fn accepted() -> Message {
+    Message::Accepted { member: member("REPLAYED"), answers: false }
 }
 
 /// Everything around the core: the guest, the link, the destination and the time.
@@ -187,7 +192,7 @@ impl World<'_> {
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Send(Message::Offer(_)) => {
-                self.promise(Duration::ZERO, Input::Message(Message::Accepted(member("REPLAYED"))));
+                self.promise(Duration::ZERO, Input::Message(accepted()));
             }
             Effect::Send(Message::PassEnd(end)) => {
                 let exchange = self.exchange();
@@ -220,6 +225,7 @@ impl World<'_> {
                 self.guest.stop(self.now + self.exchange());
                 self.promise(self.exchange(), Input::Stopped);
             }
+            Effect::TryRecord(number) => self.promise(Duration::ZERO, Input::RecordTried(number, Ok(()))),
             Effect::SendState => self.promise(Duration::ZERO, Input::StateSent),
             Effect::Withdraw => self.promise(Duration::ZERO, Input::Withdrawn),
             // No pass is ever damaged here, and after these the core asks for nothing more.

@@ -3,15 +3,14 @@
 //! **What can go wrong, told once.** Until the source has sent the final end-of-pass with its commit
 //! mark, the destination cannot own the guest: whatever fails, the source resumes the guest (if it had
 //! stopped it) and the move is over. From the commit mark on, the destination may change the owner
-//! record at any moment, so the source may not resume on its own judgement: it must first **withdraw**,
-//! that is, change the record itself. Exactly one of the two changes finds the epoch both expect. If
-//! the withdrawal wins, the guest resumes here; if it comes too late, the record names the destination,
-//! and the source lets go. A time limit, a cancel and a lost link are all handled by the same
-//! withdrawal, so none of them can leave two guests or none.
+//! record at any moment, so the source may not resume on its own judgement: it must first **withdraw**.
+//! How the two sides hand the guest over and back, and what a record that cannot be written does to
+//! it, is told in [`hand_over`].
 //!
 //! ```text
-//!  Offering ─▶ Sending(first) ─▶ Closing ─▶ Harvesting ─┬▶ Sending(intermediate) …
-//!                                                       └▶ Stopping ─▶ Sending(penultimate)
+//!  Checking ─▶ Offering ─▶ Sending(first) ─▶ Closing ─▶ Harvesting ─┬▶ Sending(intermediate) …
+//!                                  ▲                                └▶ Asking ─┬▶ Stopping ─▶ Sending(penultimate)
+//!                                  └──────────── the record cannot be written ─┘
 //!    ─▶ Closing ─▶ Harvesting ─▶ Sending(final) ─▶ Committing ─┬▶ Done (resumed there)
 //!                                                              └▶ Withdrawing ─▶ Done (here or there)
 //! ```
@@ -24,11 +23,15 @@ use std::time::Duration;
 
 use guest_mem::PAGE_SIZE;
 
-use crate::message::{Message, PassEnd, PassTotals};
+use crate::message::{Message, Offer, PassEnd, PassTotals};
 use crate::owner::MemberName;
 use crate::policy::{Limits, PassHistory, PassPolicy, PassSummary, Reason, Verdict};
 use crate::report::table::time;
 use crate::report::{Finish, FinishCode, PassKind, QuiesceParts, RunsOn};
+
+pub mod hand_over;
+
+use hand_over::Asked;
 
 /// A pass whose counts do not match is sent again so often, then the move is given up.
 pub const REPEATS_MAX: u32 = 3;
@@ -62,8 +65,10 @@ pub enum Input {
         /// Who owns the guest.
         owner: MemberName,
     },
-    /// Nobody can read the record: the guest must stay stopped until somebody can.
-    WithdrawUnknown(String),
+    /// The owner record was tried for writing here, and can be written or cannot, because….
+    RecordTried(u64, Result<(), String>),
+    /// The operator insists on an end, whatever becomes of the guest.
+    GiveUp,
     /// The link is gone.
     LinkDown(String),
     /// Somebody wants the move to end.
@@ -113,9 +118,12 @@ pub enum Effect {
     SendState,
     /// Let the guest go on here.
     Resume,
-    /// Change the owner record to ourselves; answer [`Input::Withdrawn`] or [`Input::WithdrawLost`].
+    /// Try the owner record for writing, without changing it; answer [`Input::RecordTried`] with the number.
+    TryRecord(u64),
+    /// Change the owner record to ourselves, and try again until it answers; then answer [`Input::Withdrawn`] or
+    /// [`Input::WithdrawLost`].
     Withdraw,
-    /// The guest runs elsewhere now: keep it stopped for ever.
+    /// The guest runs at the destination now: keep it stopped here for ever.
     Release,
     /// It is over.
     Finish(Box<Outcome>),
@@ -194,10 +202,12 @@ impl PassDone {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Idle,
+    Checking,
     Offering,
     Sending,
     Closing,
     Harvesting,
+    Asking,
     Stopping,
     Committing,
     Withdrawing,
@@ -224,7 +234,10 @@ pub struct Source {
     policy: Box<dyn PassPolicy>,
     limits: Limits,
     page_size_bytes: u64,
-    offer: Message,
+    offer: Offer,
+    /// Who takes the guest, and whether it answers questions of the hand-over; known when it accepts.
+    destination: Option<(MemberName, bool)>,
+    asked: Asked,
     now: Duration,
     /// What the wish had taken already when this began.
     link: Duration,
@@ -253,7 +266,7 @@ impl std::fmt::Debug for Source {
 
 impl Source {
     /// A relocation about to begin with `offer`.
-    pub fn new(offer: Message, limits: Limits, policy: Box<dyn PassPolicy>, page_size_bytes: u64) -> Self {
+    pub fn new(offer: Offer, limits: Limits, policy: Box<dyn PassPolicy>, page_size_bytes: u64) -> Self {
         let zero = Duration::ZERO;
         Self {
             state: State::Idle,
@@ -261,6 +274,8 @@ impl Source {
             limits,
             page_size_bytes,
             offer,
+            destination: None,
+            asked: Asked::default(),
             now: zero,
             link: zero,
             accepted: None,
@@ -313,10 +328,10 @@ impl Source {
         match (self.state, input) {
             (State::Done, _) => {}
             (State::Idle, Input::Start) => {
-                self.state = State::Offering;
-                let offer = self.offer.clone();
-                self.effects.push(Effect::Send(offer));
+                self.state = State::Checking;
+                self.ask_here();
             }
+            (_, Input::RecordTried(number, tried)) => self.on_tried_here(number, tried),
             (_, Input::Message(message)) => self.on_message(message),
             (State::Sending | State::Closing | State::Committing, Input::PassSent(sent)) => {
                 self.on_sent(&sent);
@@ -334,10 +349,10 @@ impl Source {
                 self.effects.push(Effect::Harvest);
             }
             (State::Withdrawing, Input::Withdrawn) => self.end_here(),
-            (State::Withdrawing, Input::WithdrawLost { owner }) => self.end_there(Some(owner)),
-            (State::Withdrawing, Input::WithdrawUnknown(why)) => {
-                let text = format!("the owner record cannot be read, the guest stays stopped: {why}");
-                self.finish(Finish::new(FinishCode::InternalError, text), RunsOn::Unknown);
+            (State::Withdrawing, Input::WithdrawLost { owner }) => self.on_withdraw_lost(owner),
+            (State::Withdrawing, Input::GiveUp) => self.give_up(),
+            (_, Input::GiveUp) => {
+                self.stop_moving(Finish::new(FinishCode::Cancelled, "given up by the operator"));
             }
             (_, Input::LinkDown(why)) => {
                 self.stop_moving(Finish::new(FinishCode::ConnectionLost, format!("the link is down: {why}")));
@@ -357,7 +372,7 @@ impl Source {
             return None;
         }
         let total = self.limits.max_total.map(|limit| limit.saturating_sub(self.link));
-        [total, self.quiesce_deadline()].into_iter().flatten().min()
+        [total, self.quiesce_deadline(), self.asking_deadline()].into_iter().flatten().min()
     }
 
     /// The guest must run again at the latest then; the reserve is for withdrawing.
@@ -375,15 +390,14 @@ impl Source {
         } else if self.limits.max_total.is_some_and(|limit| limit <= self.elapsed()) {
             let text = format!("MAXTOTAL: {} have passed", time(ms(self.elapsed())));
             self.stop_moving(Finish::new(FinishCode::MaxTotalExceeded, text));
+        } else if self.asking_deadline().is_some_and(|at| at <= self.now) {
+            self.on_no_answer();
         }
     }
 
     fn on_message(&mut self, message: Message) {
         match (self.state, message) {
-            (State::Offering, Message::Accepted(_)) => {
-                self.accepted = Some(self.now);
-                self.begin_pass(1, PassKind::First);
-            }
+            (State::Offering, Message::Accepted { member, answers }) => self.on_accepted(member, answers),
             (State::Offering, Message::Refused(why)) => {
                 self.stop_moving(Finish::new(
                     FinishCode::NotEligible,
@@ -396,27 +410,31 @@ impl Source {
             {
                 self.on_pass_bad(&totals, damaged)
             }
-            (State::Committing | State::Withdrawing, Message::Resumed { commit_ns, resume_ns, .. }) => {
-                self.parts.commit = commit_ns as f64 / 1e6;
-                self.parts.resume = resume_ns as f64 / 1e6;
-                if self.state == State::Committing {
-                    self.end_there(None);
-                }
+            (State::Asking, Message::RecordReady(number)) => self.on_tried_there(number, Ok(())),
+            (State::Asking, Message::RecordNotReady(number, why)) => self.on_tried_there(number, Err(why)),
+            (
+                State::Committing | State::Withdrawing,
+                message @ (Message::Resumed { .. } | Message::NotOwner),
+            ) => {
+                self.on_committed(&message);
             }
-            // The destination does not run it and will not: only the record can say who does.
-            (State::Committing, Message::NotOwner) => {
-                self.withdraw(Finish::new(
-                    FinishCode::InternalError,
-                    "the destination found the owner record changed",
-                ));
+            (State::Committing | State::Withdrawing, Message::Abstained(why) | Message::Failed(why)) => {
+                self.on_abstained(&why);
             }
             (State::Withdrawing | State::Done, _) => {}
             (_, Message::Failed(why)) => {
                 let text = format!("the destination gave up: {why}");
                 self.stop_moving(Finish::new(FinishCode::InternalError, text));
             }
-            (_, Message::PassOk(..) | Message::PassBad { .. } | Message::Accepted(_) | Message::NotOwner) => {
-            }
+            (
+                _,
+                Message::PassOk(..)
+                | Message::PassBad { .. }
+                | Message::Accepted { .. }
+                | Message::NotOwner
+                | Message::RecordReady(_)
+                | Message::RecordNotReady(..),
+            ) => {}
             (state, other) => {
                 let text = format!("the destination said {:#04x} while {state:?}", other.encode()[0]);
                 self.stop_moving(Finish::new(FinishCode::InternalError, text));
@@ -450,7 +468,8 @@ impl Source {
             self.pass.closed = self.now;
             self.state = if commit { State::Committing } else { State::Closing };
         }
-        let end = PassEnd { epoch, pass, kind, commit, totals: sent.totals };
+        let commit_within_ms = if commit { self.commit_within_ms() } else { 0 };
+        let end = PassEnd { epoch, pass, kind, commit, commit_within_ms, totals: sent.totals };
         self.effects.push(Effect::Send(Message::PassEnd(end)));
     }
 
@@ -507,10 +526,7 @@ impl Source {
             Verdict::AnotherPass => self.begin_pass(self.pass.number + 1, PassKind::Intermediate),
             Verdict::Quiesce(reason) => {
                 self.reason = Some(reason);
-                self.stopped_at = Some(self.now);
-                self.mark = self.now;
-                self.state = State::Stopping;
-                self.effects.push(Effect::Quiesce);
+                self.ask_both();
             }
             Verdict::GiveUp(reason) => self.stop_moving(Finish::given_up(reason)),
         }
@@ -622,12 +638,6 @@ impl Source {
         }
     }
 
-    fn withdraw(&mut self, finish: Finish) {
-        self.ending = Some(finish);
-        self.state = State::Withdrawing;
-        self.effects.push(Effect::Withdraw);
-    }
-
     fn end_here(&mut self) {
         let finish = self
             .ending
@@ -641,27 +651,6 @@ impl Source {
             self.effects.push(Effect::Send(cancel));
         }
         self.finish(finish, RunsOn::Source);
-    }
-
-    /// The destination has the guest. `owner` is who the record names, if it had to be asked.
-    fn end_there(&mut self, owner: Option<MemberName>) {
-        let trouble = self.ending.take();
-        let reason = match (owner, trouble) {
-            (Some(owner), Some(trouble)) => {
-                format!("{owner} owns the guest by its record, although {}", trouble.reason)
-            }
-            _ => match &self.reason {
-                Some(reason) => format!("relocated; stopped because {reason}"),
-                None => "relocated".to_owned(),
-            },
-        };
-        // The commit exchange holds the final pass, the change of the record and the resumption.
-        let exchange = self.lap_ms();
-        self.parts.final_pass = (exchange - self.parts.commit - self.parts.resume).max(0.0);
-        self.effects.push(Effect::Release);
-        self.record_pass(0);
-        let finish = Finish::new(FinishCode::Completed, reason).with_policy_reason(self.reason.clone());
-        self.finish(finish, RunsOn::Destination);
     }
 
     fn finish(&mut self, finish: Finish, runs_on: RunsOn) {

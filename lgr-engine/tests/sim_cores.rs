@@ -15,6 +15,11 @@ use lgr_engine::policy::{DefaultPolicy, Limits};
 use lgr_engine::report::{FinishCode, PassKind, RunsOn};
 use lgr_engine::source::{self, Outcome, PassSent, Source};
 
+#[path = "sim_cores/record.rs"]
+mod record;
+
+use record::{Changed, Record, RecordTrouble};
+
 /// xorshift: small, and the seed is the whole state.
 struct Dice(u64);
 
@@ -48,13 +53,19 @@ struct World {
     dice: Dice,
     now: Duration,
     trouble: (u64, Trouble),
+    /// Strikes beside it, at a step of its own.
+    record_trouble: (u64, RecordTrouble),
+    /// The two speak of the hand-over, or the record alone decides.
+    answers: bool,
     step: u64,
     source: Option<Source>,
     destination: Option<Destination>,
     to_source: VecDeque<source::Input>,
     to_destination: VecDeque<destination::Input>,
     linked: bool,
-    record: (u64, MemberName),
+    record: Record,
+    /// What a desk will say, when.
+    tried: Vec<(Duration, usize, u64, Result<(), String>)>,
     running: [bool; 2],
     /// How often the guest's memory has been written to.
     written: u64,
@@ -76,6 +87,7 @@ const MAX_QUIESCE: Duration = Duration::from_millis(200);
 impl World {
     fn new(seed: u64) -> Self {
         let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        let answers = dice.roll(4) > 0;
         let offer = Offer {
             guest: GuestName::new("LINUX1").unwrap(),
             source: name("A"),
@@ -84,13 +96,14 @@ impl World {
             page_size_bytes: 4096,
             backing: 1,
             verify: true,
+            answers,
             run_after_ms: 0,
             owner_epoch: 7,
             owner_nonce: 1,
             stretches: vec![],
         };
         let limits = Limits { max_quiesce: Some(MAX_QUIESCE), ..Limits::default() };
-        let source = Source::new(Message::Offer(offer), limits, Box::new(DefaultPolicy::default()), 4096);
+        let source = Source::new(offer, limits, Box::new(DefaultPolicy::default()), 4096);
         let troubles = [
             Trouble::None,
             Trouble::KillSource,
@@ -102,17 +115,28 @@ impl World {
             Trouble::DamagePass,
         ];
         let trouble = (dice.roll(60), troubles[dice.roll(troubles.len() as u64) as usize]);
+        let times = [30, 150, 1500, 4000, 30_000].map(Duration::from_millis);
+        let time = times[dice.roll(5) as usize];
+        let what = match dice.roll(6) {
+            0 | 1 => RecordTrouble::Blocked(time),
+            2 => RecordTrouble::Doubtful(time),
+            _ => RecordTrouble::Fine,
+        };
+        let record_trouble = (dice.roll(60), what);
         Self {
             dice,
             now: Duration::ZERO,
             trouble,
+            record_trouble,
+            answers,
             step: 0,
             source: Some(source),
             destination: Some(Destination::new(name("B"))),
             to_source: VecDeque::from([source::Input::Start]),
             to_destination: VecDeque::new(),
             linked: true,
-            record: (7, name("A")),
+            record: Record::new(7, [name("A"), name("B")]),
+            tried: Vec::new(),
             running: [true, false],
             written: 0,
             collected: 0,
@@ -138,6 +162,10 @@ impl World {
     }
 
     fn make_trouble(&mut self) {
+        if self.step == self.record_trouble.0 {
+            let written = self.dice.roll(2) == 0;
+            self.record.strike(self.now, self.record_trouble.1, written);
+        }
         if self.step != self.trouble.0 {
             return;
         }
@@ -172,6 +200,7 @@ impl World {
         self.step += 1;
         self.now += Duration::from_micros(100 + self.dice.roll(900));
         self.check_invariants();
+        self.step_record();
         let to_source = self.source.is_some() && !self.to_source.is_empty();
         let to_destination = self.destination.is_some() && !self.to_destination.is_empty();
         if to_source && (!to_destination || self.dice.roll(2) == 0) {
@@ -180,14 +209,71 @@ impl World {
         } else if to_destination {
             let input = self.to_destination.pop_front().unwrap();
             self.step_destination(input);
-        } else if let Some(at) = self.source.as_ref().and_then(Source::poll_timeout) {
-            // Nothing happens any more but time.
-            self.now = self.now.max(at);
-            self.step_source(source::Input::Tick);
         } else {
-            return false;
+            return self.pass_time();
         }
         true
+    }
+
+    fn alive(&self) -> [bool; 2] {
+        [self.source.is_some(), self.destination.is_some()]
+    }
+
+    /// Nothing happens any more but time.
+    fn pass_time(&mut self) -> bool {
+        let deadlines = [
+            self.source.as_ref().and_then(Source::poll_timeout),
+            self.destination.as_ref().and_then(Destination::poll_timeout),
+            self.record.due(self.alive()),
+            self.tried.iter().map(|(at, ..)| *at).min(),
+        ];
+        let Some(at) = deadlines.into_iter().flatten().min() else { return false };
+        self.now = self.now.max(at);
+        self.step_source(source::Input::Tick);
+        self.step_destination(destination::Input::Tick);
+        true
+    }
+
+    /// What the desks of the record can say now, they say.
+    fn step_record(&mut self) {
+        let now = self.now;
+        let (said, left) = std::mem::take(&mut self.tried).into_iter().partition(|(at, ..)| *at <= now);
+        self.tried = left;
+        for (_, side, number, result) in said {
+            match side {
+                0 => self.to_source.push_back(source::Input::RecordTried(number, result)),
+                _ => self.to_destination.push_back(destination::Input::RecordTried(number, result)),
+            }
+        }
+        let first = self.dice.roll(2) as usize;
+        for side in [first, 1 - first] {
+            let ready = self.record.changes[side].pending && self.record.blocked_until <= now;
+            if ready && self.alive()[side] {
+                self.attempt(side);
+            }
+        }
+    }
+
+    fn attempt(&mut self, side: usize) {
+        let Some(changed) = self.record.attempt(self.now, side, 7) else { return };
+        if side == 0 {
+            self.to_source.push_back(match changed {
+                Changed::Made => source::Input::Withdrawn,
+                Changed::Lost(owner) => source::Input::WithdrawLost { owner },
+                Changed::CalledOff => return,
+            });
+            return;
+        }
+        self.to_destination.push_back(match changed {
+            Changed::Made => destination::Input::Taken { owner_epoch: 8, commit_ns: 1 },
+            Changed::Lost(owner) => destination::Input::NotTaken { owner },
+            Changed::CalledOff => destination::Input::Abandoned(None),
+        });
+    }
+
+    fn try_record(&mut self, side: usize, number: u64) {
+        let (at, result) = self.record.try_it(self.now);
+        self.tried.push((at, side, number, result));
     }
 
     fn step_source(&mut self, input: source::Input) {
@@ -246,13 +332,13 @@ impl World {
                 }
                 self.running[0] = true;
             }
-            Effect::Withdraw if self.record.0 == 7 => {
-                self.record = (8, name("A"));
-                self.to_source.push_back(Input::Withdrawn);
-            }
-            Effect::Withdraw => self.to_source.push_back(Input::WithdrawLost { owner: self.record.1 }),
+            Effect::TryRecord(number) => self.try_record(0, number),
+            Effect::Withdraw => self.record.changes[0].pending = true,
             Effect::Release => assert!(!self.running[0], "released a guest that runs"),
-            Effect::Finish(outcome) => self.outcome = Some(*outcome),
+            Effect::Finish(outcome) => {
+                self.record.call_off(0);
+                self.outcome = Some(*outcome);
+            }
         }
     }
 
@@ -267,7 +353,12 @@ impl World {
 
     fn step_destination(&mut self, input: destination::Input) {
         let Some(core) = &mut self.destination else { return };
-        for effect in core.handle(input) {
+        let due = core.poll_timeout().is_some_and(|at| at <= self.now);
+        let mut effects = core.handle(self.now, input);
+        if due {
+            effects.extend(core.handle(self.now, destination::Input::Tick));
+        }
+        for effect in effects {
             self.perform_destination(effect);
         }
     }
@@ -284,16 +375,17 @@ impl World {
                 self.to_destination.push_back(Input::PassArrived { epoch, totals, damaged });
             }
             Effect::LoadState(_) => self.to_destination.push_back(Input::StateLoaded),
-            Effect::TakeOwnership { expected_epoch } if self.record.0 == expected_epoch => {
-                self.record = (expected_epoch + 1, name("B"));
-                let taken = Input::Taken { owner_epoch: expected_epoch + 1, commit_ns: 1 };
-                self.to_destination.push_back(taken);
+            Effect::TryRecord(number) => self.try_record(1, number),
+            Effect::TakeOwnership { expected_epoch } => {
+                assert_eq!(expected_epoch, 7);
+                self.record.changes[1].pending = true;
             }
-            Effect::TakeOwnership { .. } => {
-                self.to_destination.push_back(Input::NotTaken { owner: self.record.1 });
+            Effect::Abandon if self.record.call_off(1) => {
+                self.to_destination.push_back(Input::Abandoned(Some("locked".into())));
             }
+            Effect::Abandon => {}
             Effect::Resume => {
-                assert_eq!(self.record.1, name("B"), "runs a guest it does not own");
+                assert_eq!(self.record.owner, name("B"), "runs a guest it does not own");
                 assert_eq!(self.arrived, self.written, "runs a guest whose pages did not all arrive");
                 self.running[1] = true;
                 self.to_destination.push_back(Input::Resumed { resume_ns: 1 });
@@ -306,13 +398,13 @@ impl World {
     fn check_invariants(&self) {
         assert!(!(self.running[0] && self.running[1]), "the guest runs twice");
         if self.running[0] {
-            assert_eq!(self.record.1, name("A"), "the guest runs at the source, the record names B");
+            assert_eq!(self.record.owner, name("A"), "the guest runs at the source, the record names B");
         }
     }
 
     fn check_end(&self) {
         let owner_alive =
-            if self.record.1 == name("A") { self.source.is_some() } else { self.destination.is_some() };
+            if self.record.owner == name("A") { self.source.is_some() } else { self.destination.is_some() };
         if owner_alive {
             assert!(self.running[0] || self.running[1], "the owner lives and the guest runs nowhere");
         }
@@ -323,12 +415,17 @@ impl World {
                     self.trouble, self.source, self.destination
                 );
             };
-            let expected = if self.record.1 == name("A") { RunsOn::Source } else { RunsOn::Destination };
+            let expected = if self.record.owner == name("A") { RunsOn::Source } else { RunsOn::Destination };
             assert_eq!(outcome.runs_on, expected);
             assert_eq!(outcome.finish.code == FinishCode::Completed, expected == RunsOn::Destination);
             assert!(!outcome.finish.reason.is_empty());
         }
-        if self.trouble.1 != Trouble::Stall {
+        // Held longer only where nobody can be asked: the record out of reach, and the link, or a peer that does not speak
+        // of it, or a write whose outcome only the record knows.
+        let record_answers = self.record_trouble.1 == RecordTrouble::Fine;
+        let peer_answers =
+            self.answers && self.linked && !matches!(self.record_trouble.1, RecordTrouble::Doubtful(_));
+        if self.trouble.1 != Trouble::Stall && (record_answers || peer_answers) {
             assert!(self.longest_stop <= MAX_QUIESCE, "held for {:?}", self.longest_stop);
         }
     }
@@ -350,10 +447,17 @@ fn whatever_happens_exactly_one_side_runs_the_guest() {
                 }
             }
             world.check_end();
-            (world.trouble.1, world.outcome.as_ref().map(|outcome| outcome.finish.code.number()))
+            let beside = match world.record_trouble.1 {
+                RecordTrouble::Fine => "",
+                RecordTrouble::Blocked(_) => "+Blocked",
+                RecordTrouble::Doubtful(_) => "+Doubtful",
+            };
+            let code = world.outcome.as_ref().map(|outcome| outcome.finish.code.number());
+            let long = if world.longest_stop > MAX_QUIESCE { " (held long)" } else { "" };
+            format!("{:?}{beside} -> {code:?}{long}", world.trouble.1)
         });
         match result {
-            Ok((trouble, code)) => *ends.entry(format!("{trouble:?} -> {code:?}")).or_insert(0u32) += 1,
+            Ok(end) => *ends.entry(end).or_insert(0u32) += 1,
             Err(panic) => {
                 println!("replay: LGR_SIM_SEED={seed} cargo test --release -p lgr-engine --test sim_cores");
                 std::panic::resume_unwind(panic);
@@ -373,8 +477,15 @@ fn whatever_happens_exactly_one_side_runs_the_guest() {
             "KillDestination -> Some(3)",
             "KillSource -> None",
             "CancelSource -> Some(1)",
-            "Stall -> Some(5)",
+            "Stall -> Some(5) (held long)",
             "DamagePass -> Some(0)",
+            "None+Blocked -> Some(0)",
+            "None+Blocked -> Some(5)",
+            "None+Blocked -> Some(6)",
+            "None+Blocked -> Some(8)",
+            "CutLink+Blocked -> Some(0)",
+            "CutLink+Blocked -> Some(3) (held long)",
+            "None+Doubtful -> Some(0)",
         ] {
             assert!(ends.contains_key(end), "no seed led to {end}: {ends:?}");
         }

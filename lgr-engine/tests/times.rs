@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use lgr_engine::message::Message;
-use lgr_engine::owner::MemberName;
+use lgr_engine::message::{Message, Offer};
+use lgr_engine::owner::{GuestName, MemberName};
 use lgr_engine::policy::{DefaultPolicy, Limits};
 use lgr_engine::report::{FinishCode, table};
 use lgr_engine::source::{Effect, Input, Outcome, Source};
@@ -17,7 +17,20 @@ fn ms(count: u64) -> Duration {
 /// A source whose link took 300 ms to form; it may take a second in all.
 fn source() -> Source {
     let limits = Limits { max_total: Some(ms(1000)), ..Limits::default() };
-    let offer = Message::Failed("stands for an offer".to_owned());
+    let offer = Offer {
+        guest: GuestName::new("LINUX1").unwrap(),
+        source: MemberName::new("HERE").unwrap(),
+        storage_len_bytes: 1 << 20,
+        touched_len_bytes: 1 << 20,
+        page_size_bytes: 4096,
+        backing: 1,
+        verify: false,
+        answers: true,
+        run_after_ms: 0,
+        owner_epoch: 1,
+        owner_nonce: 1,
+        stretches: Vec::new(),
+    };
     Source::new(offer, limits, Box::new(DefaultPolicy::default()), 4096).with_link_formed_in(ms(300))
 }
 
@@ -29,8 +42,15 @@ fn outcome(effects: Vec<Effect>) -> Outcome {
     found.unwrap()
 }
 
+/// It begins, and its record can be written.
+fn begin(source: &mut Source, at: Duration) {
+    let asked = source.handle(at, Input::Start);
+    let [Effect::TryRecord(number)] = asked[..] else { panic!("{asked:?}") };
+    source.handle(at, Input::RecordTried(number, Ok(())));
+}
+
 fn accepted() -> Input {
-    Input::Message(Message::Accepted(MemberName::new("THERE").unwrap()))
+    Input::Message(Message::Accepted { member: MemberName::new("THERE").unwrap(), answers: true })
 }
 
 /// Link, ready and the rest are all of it.
@@ -42,7 +62,7 @@ fn assert_adds_up(outcome: &Outcome, total: Duration) {
 #[test]
 fn maxtotal_counts_what_is_shown_as_the_total() {
     let mut source = source();
-    source.handle(ms(5), Input::Start);
+    begin(&mut source, ms(5));
     assert_eq!(source.poll_timeout(), Some(ms(700)), "forming the link has taken its part");
     source.handle(ms(400), accepted());
     assert!(source.handle(ms(699), Input::Tick).is_empty());
@@ -56,14 +76,14 @@ fn maxtotal_counts_what_is_shown_as_the_total() {
 #[test]
 fn a_move_that_ends_before_the_destination_is_ready_has_taken_time_too() {
     let mut timed_out = source();
-    timed_out.handle(ms(0), Input::Start);
+    begin(&mut timed_out, ms(0));
     assert_adds_up(&outcome(timed_out.handle(ms(700), Input::Tick)), ms(1000));
     let mut refused = source();
-    refused.handle(ms(0), Input::Start);
+    begin(&mut refused, ms(0));
     let refusal = Input::Message(Message::Refused("no room".to_owned()));
     assert_adds_up(&outcome(refused.handle(ms(20), refusal)), ms(320));
     let mut cut = source();
-    cut.handle(ms(0), Input::Start);
+    begin(&mut cut, ms(0));
     cut.handle(ms(10), accepted());
     assert_adds_up(&outcome(cut.handle(ms(50), Input::LinkDown("cut".to_owned()))), ms(350));
 }

@@ -9,16 +9,18 @@ use isfc::{Link, LinkEvent};
 
 use super::device_notes::DeviceNotes;
 use super::halves::{UsageMark, check_peer, fill_experience, fill_half};
+use super::record::{RecordDesk, Word, taken_over};
 use super::source::region_of;
 use super::verify::{Exchange, check_manifest, keep_running};
-use super::{Cancel, LOOK_EVERY, take_record};
+use super::{Asked, Cancel, Heard, LOOK_EVERY, warning};
 use crate::arrivals::{Arrivals, NOTICE_ARRIVALS};
+use crate::calm::calmly;
 use crate::destination::{Destination, Effect, Input};
 use crate::event::{Event, Observer};
 use crate::fault::{Fault, Faults, Step};
 use crate::guest::{Guest, GuestFactory, Phase};
 use crate::message::{Message, Offer};
-use crate::owner::{CasOutcome, GuestName, MemberName, OwnerVolume};
+use crate::owner::{CasOutcome, GuestName, MemberName, OwnerVolume, Running};
 use crate::report::{Finish, FinishCode, PassKind, Report, RunsOn, Side};
 
 /// How this member takes guests.
@@ -44,7 +46,8 @@ pub fn receive(
     let (finish, runs_on) = run.until_finished(cancel);
     run.faults.missed().chain(run.device_notes.rest()).for_each(|text| observer.event(Event::Note { text }));
     let cpu_s = run.usage.elapsed_s();
-    let Run { core, guest, .. } = run;
+    // The seat is kept until the guest that was received has been stopped.
+    let Run { core, guest, running: _running, .. } = run;
     let offer = core.offer().cloned();
     let nobody = GuestName::new("UNKNOWN").expect("a valid name");
     let unknown = MemberName::new("UNKNOWN").expect("a valid name");
@@ -57,6 +60,15 @@ pub fn receive(
         report.guest_memory_bytes = offer.storage_len_bytes;
         let exchange = Exchange { link, observer, cancel };
         after_the_move(&exchange, &mut *guest, &offer, &mut report);
+        match taken_over(volume, offer.guest, offer.owner_nonce, options.member) {
+            Ok(None) => {}
+            Ok(Some(text)) => {
+                report.finish = Finish::new(FinishCode::GuestEnded, text);
+                report.runs_on = RunsOn::Unknown;
+            }
+            Err(why) => observer
+                .event(Event::Note { text: format!("the owner record cannot be read once more: {why}") }),
+        }
     }
     report.derive_fields();
     let message = Message::Report(report.to_json_pretty().into_bytes());
@@ -90,6 +102,9 @@ struct Run<'a> {
     faults: Faults,
     member: MemberName,
     core: Destination,
+    clock: Instant,
+    desk: Option<RecordDesk>,
+    running: Option<Running>,
     guest: Option<Box<dyn Guest>>,
     arrivals: Option<Arc<Arrivals>>,
     awaited_epoch: u32,
@@ -122,6 +137,9 @@ impl<'a> Run<'a> {
             faults: Faults::of(Side::Destination, &options.faults),
             member: options.member,
             core: Destination::new(options.member),
+            clock: Instant::now(),
+            desk: None,
+            running: None,
             guest: None,
             arrivals: None,
             awaited_epoch: 0,
@@ -133,23 +151,41 @@ impl<'a> Run<'a> {
 
     fn until_finished(&mut self, cancel: &Cancel) -> (Finish, RunsOn) {
         let mut inputs = VecDeque::new();
-        let mut cancelled = false;
+        let mut heard = Heard::default();
         loop {
             while let Some(input) = inputs.pop_front() {
-                for effect in self.core.handle(input) {
+                for effect in self.core.handle(self.clock.elapsed(), input) {
                     if let Effect::Finish(finish, runs_on) = effect {
+                        cancel.set_holds_guest(false);
                         return (finish, runs_on);
+                    }
+                    if matches!(effect, Effect::TakeOwnership { .. }) {
+                        cancel.set_holds_guest(true);
                     }
                     inputs.extend(self.perform(effect));
                 }
             }
-            if cancel.is_requested() && !cancelled {
-                cancelled = true;
-                let why = "cancelled by the operator of the destination".to_owned();
-                inputs.push_back(Input::Cancel(FinishCode::Cancelled, why));
-                continue;
+            inputs.extend(match heard.next(cancel) {
+                Some(Asked::Cancel) => {
+                    let why = "cancelled by the operator of the destination".to_owned();
+                    Some(Input::Cancel(FinishCode::Cancelled, why))
+                }
+                Some(Asked::Warning) => {
+                    self.warn();
+                    None
+                }
+                Some(Asked::GiveUp) => Some(Input::GiveUp),
+                None => self.hear_record().or_else(|| self.wait()),
+            });
+            if self.core.poll_timeout().is_some_and(|at| at <= self.clock.elapsed()) {
+                inputs.push_back(Input::Tick);
             }
-            inputs.extend(self.wait());
+        }
+    }
+
+    fn warn(&self) {
+        if let Some(offer) = self.core.offer() {
+            self.observer.event(Event::Note { text: warning(offer.guest) });
         }
     }
 
@@ -157,7 +193,8 @@ impl<'a> Run<'a> {
         if let Some(why) = self.arrivals.as_ref().and_then(|arrivals| arrivals.trouble()) {
             return Some(Input::Failed(why));
         }
-        match self.link.recv(LOOK_EVERY) {
+        let until = self.core.poll_timeout().map(|at| at.saturating_sub(self.clock.elapsed()));
+        match self.link.recv(until.unwrap_or(LOOK_EVERY).min(LOOK_EVERY)) {
             Ok(LinkEvent::Message(_, body)) => match Message::decode(&body) {
                 Ok(Message::Dictionary(dictionary)) => self.learn(&dictionary),
                 Ok(message) => Some(Input::Message(message)),
@@ -175,6 +212,7 @@ impl<'a> Run<'a> {
                 None
             }
             Ok(LinkEvent::LinkDown(why)) => Some(Input::LinkDown(why.to_string())),
+            // The record's notice only wakes this side to hear it.
             Ok(LinkEvent::Notice(_)) | Err(_) => None,
         }
     }
@@ -218,17 +256,30 @@ impl<'a> Run<'a> {
                 None
             }
             Effect::LoadState(state) => {
-                let loaded = self.guest.as_mut()?.load_state(&state);
+                let guest = self.guest.as_mut()?;
+                let loaded = calmly("loading the guest's state", || guest.load_state(&state));
                 self.strike(Step::State);
-                Some(loaded.map_or_else(
-                    |error| Input::Failed(format!("the guest's state cannot be loaded: {error}")),
-                    |()| Input::StateLoaded,
-                ))
+                Some(match loaded {
+                    Ok(Ok(())) => Input::StateLoaded,
+                    Ok(Err(error)) => Input::Failed(format!("the guest's state cannot be loaded: {error}")),
+                    Err(why) => Input::Failed(why),
+                })
             }
-            Effect::TakeOwnership { expected_epoch } => {
+            Effect::TryRecord(number) => {
+                self.desk.as_ref()?.try_it(number);
+                None
+            }
+            // The record's desk was opened with the epoch of the offer.
+            Effect::TakeOwnership { .. } => {
                 self.name_pass();
                 self.stage = tracing::info_span!(target: "lgr", "commit");
-                Some(self.take_ownership(expected_epoch))
+                self.strike(Step::Commit);
+                self.desk.as_ref()?.change(self.member);
+                None
+            }
+            Effect::Abandon => {
+                let desk = self.desk.as_ref()?;
+                desk.call_off().then(|| Input::Abandoned(desk.waits_for()))
             }
             Effect::Resume => {
                 let started = Instant::now();
@@ -236,19 +287,18 @@ impl<'a> Run<'a> {
                 // Over with the first pass, and long ago: what runs may be tracked.
                 self.arrivals.iter().for_each(|arrivals| arrivals.join_ahead());
                 guest.enter_phase(Phase::After);
-                let resumed = guest.resume();
+                let resumed = calmly("resuming the guest", || guest.resume());
                 self.stage = tracing::Span::none();
                 if resumed.is_ok() {
                     self.observer.event(Event::Running { side: Side::Destination });
                 }
                 self.strike(Step::Resumed);
                 let resume_ns = started.elapsed().as_nanos() as u64;
-                Some(
-                    resumed.map_or_else(
-                        |error| Input::Failed(error.to_string()),
-                        |()| Input::Resumed { resume_ns },
-                    ),
-                )
+                Some(match resumed {
+                    Ok(Ok(())) => Input::Resumed { resume_ns },
+                    Ok(Err(error)) => Input::Failed(error.to_string()),
+                    Err(why) => Input::Failed(why),
+                })
             }
             Effect::Discard => {
                 self.guest = None;
@@ -288,22 +338,25 @@ impl<'a> Run<'a> {
 
     fn prepare(&mut self, offer: &Offer) -> Result<(), String> {
         check_peer(self.link, offer.source)?;
-        let record = self.volume.read(offer.guest).map_err(|error| {
-            format!("{error} (both members need the same volume: give both --volume with a shared directory)")
-        })?;
-        if (record.epoch, record.nonce) != (offer.owner_epoch, offer.owner_nonce) {
-            return Err(format!(
-                "the owner record of {} in {} is not the one the source has: give both members the same --volume",
-                offer.guest,
-                self.volume.dir().display()
-            ));
+        if offer.source == self.member {
+            let name = self.member;
+            return Err(format!("both members are called {name}: give one of them another name (--member)"));
         }
+        self.check_record(offer)?;
+        self.running = Some(self.volume.join(offer.guest, self.member).map_err(|error| error.to_string())?);
         let observer = self.observer;
         let progress = |done_bytes: u64, total_bytes: u64| {
             let what = "making memory ready".to_owned();
             observer.event(Event::Preparing { side: Side::Destination, what, done_bytes, total_bytes });
         };
-        let guest = self.factory.skeleton(offer, &progress).map_err(|error| error.to_string())?;
+        let made = calmly("making a skeleton guest", || self.factory.skeleton(offer, &progress))?;
+        let guest = made.map_err(|error| error.to_string())?;
+        let (here, there) = (guest.storage().len_bytes(), offer.storage_len_bytes);
+        if here < there {
+            return Err(format!(
+                "the guest made here has {here} bytes of storage, the one on offer has {there}"
+            ));
+        }
         self.link.populate_shared();
         let coming = offer.stretches.iter().map(|(start, pages)| PageRun::new(*start, *pages)).collect();
         let arrivals = Arrivals::new(guest.storage().clone())
@@ -323,21 +376,41 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn take_ownership(&mut self, expected_epoch: u64) -> Input {
-        self.strike(Step::Commit);
-        let started = Instant::now();
-        let Some(offer) = self.core.offer() else {
-            return Input::Failed("no guest is on offer".to_owned());
-        };
-        let seen = (expected_epoch, offer.owner_nonce);
-        match take_record(self.volume, offer.guest, seen, self.member) {
-            Ok(CasOutcome::Updated(record)) => {
-                self.strike(Step::Committed);
-                let commit_ns = started.elapsed().as_nanos() as u64;
-                Input::Taken { owner_epoch: record.epoch, commit_ns }
-            }
-            Ok(CasOutcome::Lost(record)) => Input::NotTaken { owner: record.owner },
-            Err(why) => Input::Failed(why),
+    /// Both members must look at the same record, and this one must be able to change it.
+    fn check_record(&mut self, offer: &Offer) -> Result<(), String> {
+        let record = self.volume.read(offer.guest).map_err(|error| {
+            format!("{error} (both members need the same volume: give both --volume with a shared directory)")
+        })?;
+        let seen = (offer.owner_epoch, offer.owner_nonce);
+        if (record.epoch, record.nonce) != seen {
+            return Err(format!(
+                "the owner record of {} in {} is not the one the source has: give both members the same --volume",
+                offer.guest,
+                self.volume.dir().display()
+            ));
         }
+        let tried = self.volume.try_for_writing(offer.guest, seen);
+        tried.map_err(|error| format!("the owner record cannot be written here: {error}"))?;
+        self.desk = Some(RecordDesk::open(self.volume, offer.guest, seen, self.link.notifier()));
+        Ok(())
+    }
+
+    fn hear_record(&mut self) -> Option<Input> {
+        Some(match self.desk.as_mut()?.hear()? {
+            Word::Tried(number, tried) => Input::RecordTried(number, tried),
+            Word::Changed(CasOutcome::Updated(record), took) => {
+                self.strike(Step::Committed);
+                Input::Taken { owner_epoch: record.epoch, commit_ns: took.as_nanos() as u64 }
+            }
+            Word::Changed(CasOutcome::Lost(record), _) => Input::NotTaken { owner: record.owner },
+            Word::CalledOff(waited_for) => Input::Abandoned(waited_for),
+            Word::Waits(what) => {
+                let guest = self.core.offer()?.guest;
+                let text = format!("waits for the owner record of {guest}: {what}");
+                self.observer.event(Event::Note { text });
+                return None;
+            }
+            Word::Gone => Input::Failed("the thread that speaks with the owner record is gone".to_owned()),
+        })
     }
 }

@@ -10,8 +10,10 @@ use isfc::{Link, LinkEvent, Region};
 use super::device_notes::DeviceNotes;
 use super::halves::{UsageMark, check_peer, fill_half, fill_timeline};
 use super::packing::packing_for;
+use super::record::{NOTICE_RECORD, RecordDesk, Word, taken_over};
 use super::verify::{Exchange, check_own, offer_manifest};
-use super::{Cancel, LOOK_EVERY, take_record};
+use super::{Asked, Cancel, Heard, LOOK_EVERY, warning};
+use crate::calm::calmly;
 use crate::codec::Compress;
 use crate::codec::packing::Packing;
 use crate::event::{Event, Observer};
@@ -20,9 +22,9 @@ use crate::feed::{Feed, GUEST_STORAGE, Pass};
 use crate::guest::{Guest, Phase};
 use crate::limit::RateLimit;
 use crate::message::{Message, Offer, stretches_of};
-use crate::owner::{CasOutcome, MemberName, OwnerRecord, OwnerVolume};
+use crate::owner::{CasOutcome, MemberName, OwnerRecord, OwnerVolume, Running};
 use crate::policy::{DefaultPolicy, Limits, PassPolicy};
-use crate::report::{FinishCode, PassKind, Report, RunsOn, Side};
+use crate::report::{Finish, FinishCode, PassKind, Report, RunsOn, Side};
 use crate::source::{Effect, Input, Outcome, PassSent, Prediction, Source};
 
 mod report;
@@ -47,6 +49,8 @@ pub struct SourceOptions {
     pub run_after: Duration,
     /// What forming the link has taken, if it was formed for this move: a part of the whole, and of MAXTOTAL.
     pub link_formed_in: Duration,
+    /// The lock of the process that runs the guest, let go of when it runs elsewhere.
+    pub running: Option<Arc<Running>>,
     /// Faults on purpose.
     pub faults: Vec<Fault>,
 }
@@ -64,6 +68,7 @@ impl SourceOptions {
             verify: true,
             run_after: Duration::from_millis(500),
             link_formed_in: Duration::ZERO,
+            running: None,
             faults: Vec::new(),
         }
     }
@@ -109,8 +114,39 @@ pub fn relocate(
         RunsOn::Source => check_own(&exchange, guest, &mut report, verify, run_after),
         RunsOn::Nobody | RunsOn::Unknown => {}
     }
+    confirm_owner(guest, volume, record, &mut report, observer);
     report.derive_fields();
     report
+}
+
+/// A guest that was taken over meanwhile is not ours to speak of, and does not run on here.
+fn confirm_owner(
+    guest: &mut dyn Guest,
+    volume: &OwnerVolume,
+    record: &OwnerRecord,
+    report: &mut Report,
+    observer: &dyn Observer,
+) {
+    let owner = match report.runs_on {
+        RunsOn::Source => report.source,
+        RunsOn::Destination => report.destination,
+        RunsOn::Nobody | RunsOn::Unknown => return,
+    };
+    match taken_over(volume, record.guest, record.nonce, owner) {
+        Ok(None) => {}
+        Ok(Some(text)) => {
+            if report.runs_on == RunsOn::Source
+                && let Err(error) = guest.quiesce()
+            {
+                observer.event(Event::Note { text: format!("the guest cannot be stopped: {error}") });
+            }
+            report.finish = Finish::new(FinishCode::GuestEnded, text);
+            report.runs_on = RunsOn::Unknown;
+        }
+        Err(why) => {
+            observer.event(Event::Note { text: format!("the owner record cannot be read once more: {why}") })
+        }
+    }
 }
 
 /// A pass that was sent, or is being sent.
@@ -140,7 +176,6 @@ macro_rules! stage {
 struct Run<'a> {
     guest: &'a mut dyn Guest,
     link: &'a Link,
-    volume: &'a OwnerVolume,
     record: &'a OwnerRecord,
     observer: &'a dyn Observer,
     member: MemberName,
@@ -149,6 +184,8 @@ struct Run<'a> {
     verify: bool,
     faults: Faults,
     core: Source,
+    desk: RecordDesk,
+    running: Option<Arc<Running>>,
     clock: Instant,
     feed: Arc<Feed>,
     compress: Compress,
@@ -196,6 +233,7 @@ impl<'a> Run<'a> {
             page_size_bytes: PAGE_SIZE as u32,
             backing: crate::workload::backing_number(storage.backing()),
             verify,
+            answers: true,
             run_after_ms: options.run_after.as_millis() as u64,
             owner_epoch: record.epoch,
             owner_nonce: record.nonce,
@@ -205,12 +243,11 @@ impl<'a> Run<'a> {
         let packing = packing_for(options.compress, link, &storage, &touched, limit);
         let why_not_packed = packing.as_ref().err().cloned();
         let feed = Feed::new(storage, options.rate_limit, options.hash_live).with_packing(packing.ok());
-        let core = Source::new(Message::Offer(offer), options.limits, options.policy, PAGE_SIZE as u64)
+        let core = Source::new(offer, options.limits, options.policy, PAGE_SIZE as u64)
             .with_link_formed_in(options.link_formed_in);
         Self {
             guest,
             link,
-            volume,
             record,
             observer,
             member: options.member,
@@ -219,6 +256,8 @@ impl<'a> Run<'a> {
             verify,
             faults: Faults::of(Side::Source, &options.faults),
             core,
+            desk: RecordDesk::open(volume, record.guest, (record.epoch, record.nonce), link.notifier()),
+            running: options.running,
             clock: now,
             feed: Arc::new(feed),
             compress: options.compress,
@@ -256,24 +295,35 @@ impl<'a> Run<'a> {
         if let Err(why) = self.connect() {
             inputs.push_back(Input::Failed(why));
         }
-        let mut cancelled = false;
+        let mut heard = Heard::default();
         loop {
             while let Some(input) = inputs.pop_front() {
                 for effect in self.core.handle(self.clock.elapsed(), input) {
                     if let Effect::Finish(outcome) = effect {
                         self.feed.end();
+                        self.desk.call_off();
                         self.guest.tracker().stop();
+                        cancel.set_holds_guest(false);
                         return *outcome;
+                    }
+                    // From the commit mark on, only an answer may let the guest run.
+                    if matches!(&effect, Effect::Send(Message::PassEnd(end)) if end.commit) {
+                        cancel.set_holds_guest(true);
                     }
                     inputs.extend(self.perform(effect));
                 }
             }
-            if cancel.is_requested() && !cancelled {
-                cancelled = true;
-                inputs.push_back(Input::Cancel(FinishCode::Cancelled, "cancelled by the operator".into()));
-                continue;
-            }
-            inputs.extend(self.wait());
+            inputs.extend(match heard.next(cancel) {
+                Some(Asked::Cancel) => {
+                    Some(Input::Cancel(FinishCode::Cancelled, "cancelled by the operator".into()))
+                }
+                Some(Asked::Warning) => {
+                    self.note(warning(self.record.guest));
+                    None
+                }
+                Some(Asked::GiveUp) => Some(Input::GiveUp),
+                None => self.hear_record().or_else(|| self.wait()),
+            });
             // A busy link must not keep a deadline from being seen.
             if self.core.poll_timeout().is_some_and(|at| at <= self.clock.elapsed()) {
                 inputs.push_back(Input::Tick);
@@ -291,13 +341,13 @@ impl<'a> Run<'a> {
         }
         match self.link.recv(patience) {
             Ok(LinkEvent::Message(_, body)) => match Message::decode(&body) {
-                Ok(Message::Accepted(destination)) => {
+                Ok(Message::Accepted { member: destination, answers }) => {
                     if let Err(why) = check_peer(self.link, destination) {
                         return Some(Input::Failed(why));
                     }
                     self.destination = destination;
                     self.strike(Step::Accepted);
-                    Some(Input::Message(Message::Accepted(destination)))
+                    Some(Input::Message(Message::Accepted { member: destination, answers }))
                 }
                 Ok(Message::DictionaryTaken) => {
                     self.feed.packing().into_iter().for_each(Packing::dictionary_taken);
@@ -306,6 +356,7 @@ impl<'a> Run<'a> {
                 Ok(message) => Some(Input::Message(message)),
                 Err(error) => Some(Input::Failed(format!("the destination sent nonsense: {error}"))),
             },
+            Ok(LinkEvent::Notice(NOTICE_RECORD)) => None,
             Ok(LinkEvent::Notice(epoch)) => self.pass_sent(epoch),
             Ok(LinkEvent::DeviceDown(device, why)) => {
                 let text = self.device_notes.down(device, &why, Instant::now());
@@ -378,29 +429,43 @@ impl<'a> Run<'a> {
             }
             Effect::Quiesce => {
                 let _stage = stage!("stop");
-                let stopped = self.guest.quiesce();
+                let stopped = calmly("stopping the guest", || self.guest.quiesce());
                 self.stopped = true;
                 self.observer.event(Event::Quiesced);
                 self.strike(Step::Quiesce);
-                Some(stopped.map_or_else(|error| Input::Failed(error.to_string()), |()| Input::Stopped))
+                Some(match stopped {
+                    Ok(Ok(())) => Input::Stopped,
+                    Ok(Err(error)) => Input::Failed(error.to_string()),
+                    Err(why) => Input::Failed(why),
+                })
             }
-            Effect::SendState => match self.guest.save_state() {
-                Ok(state) => {
+            Effect::SendState => match calmly("saving the guest's state", || self.guest.save_state()) {
+                Ok(Ok(state)) => {
                     let failed = self.send(&Message::State(state));
                     self.strike(Step::State);
                     failed.or(Some(Input::StateSent))
                 }
-                Err(error) => Some(Input::Failed(format!("the guest's state cannot be saved: {error}"))),
+                Ok(Err(error)) => Some(Input::Failed(format!("the guest's state cannot be saved: {error}"))),
+                Err(why) => Some(Input::Failed(why)),
             },
             Effect::Resume => {
-                match self.guest.resume() {
-                    Ok(()) => self.observer.event(Event::Running { side: Side::Source }),
-                    Err(error) => self.note(format!("the guest cannot be resumed: {error}")),
+                match calmly("resuming the guest", || self.guest.resume()) {
+                    Ok(Ok(())) => self.observer.event(Event::Running { side: Side::Source }),
+                    Ok(Err(error)) => self.note(format!("the guest cannot be resumed: {error}")),
+                    Err(why) => self.note(why),
                 }
                 None
             }
-            Effect::Withdraw => Some(self.withdraw()),
+            Effect::TryRecord(number) => {
+                self.desk.try_it(number);
+                None
+            }
+            Effect::Withdraw => {
+                self.desk.change(self.member);
+                None
+            }
             Effect::Release => {
+                self.running.take().iter().for_each(|running| running.leave());
                 self.finish_pass();
                 self.observer.event(Event::Running { side: Side::Destination });
                 None
@@ -418,7 +483,8 @@ impl<'a> Run<'a> {
     fn track(&mut self) -> Result<(), String> {
         // Recording starts before the pages are listed: one that is touched in between is in both.
         let usage = UsageMark::now();
-        self.guest.tracker().start().map_err(|error| format!("writes cannot be tracked: {error}"))?;
+        calmly("tracking writes", || self.guest.tracker().start())?
+            .map_err(|error| format!("writes cannot be tracked: {error}"))?;
         self.pending = self.guest.storage().touched().map_err(|error| error.to_string())?;
         self.tracking_cpu_s = usage.elapsed_s();
         Ok(())
@@ -506,25 +572,29 @@ impl<'a> Run<'a> {
     /// page outside of storage would be read from there by a device.
     fn collect(&mut self) -> Result<Runs, String> {
         let storage_pages = self.guest.storage().pages();
-        let tracker = self.guest.tracker();
         let mut found = Runs::new();
-        let harvested = match self.stopped {
-            true => tracker.harvest_last(&mut found),
-            false => tracker.harvest(&mut found),
-        };
-        harvested
+        let harvested = calmly("collecting changed pages", || match self.stopped {
+            true => self.guest.tracker().harvest_last(&mut found),
+            false => self.guest.tracker().harvest(&mut found),
+        });
+        harvested?
             .and_then(|_| guest_mem::check_inside(&found, storage_pages))
             .map_err(|error| format!("changed pages cannot be collected: {error}"))?;
         Ok(found)
     }
 
-    fn withdraw(&self) -> Input {
-        let seen = (self.record.epoch, self.record.nonce);
-        match take_record(self.volume, self.record.guest, seen, self.member) {
-            Ok(CasOutcome::Updated(_)) => Input::Withdrawn,
-            Ok(CasOutcome::Lost(record)) => Input::WithdrawLost { owner: record.owner },
-            Err(why) => Input::WithdrawUnknown(why),
-        }
+    fn hear_record(&mut self) -> Option<Input> {
+        Some(match self.desk.hear()? {
+            Word::Tried(number, tried) => Input::RecordTried(number, tried),
+            Word::Changed(CasOutcome::Updated(_), _) => Input::Withdrawn,
+            Word::Changed(CasOutcome::Lost(record), _) => Input::WithdrawLost { owner: record.owner },
+            Word::Waits(what) => {
+                self.note(format!("waits for the owner record of {}: {what}", self.record.guest));
+                return None;
+            }
+            Word::CalledOff(_) => return None,
+            Word::Gone => Input::Failed("the thread that speaks with the owner record is gone".to_owned()),
+        })
     }
 }
 

@@ -77,7 +77,12 @@ pub enum Change {
     QuitJoin(Ident),
     /// By another member: it joins or leaves for longer than any may. Whether it lives makes no difference. Who joins holds
     /// nothing yet and is down by it. Who leaves is out of the others' way, but what it holds is free only when it is down.
-    Expel(Ident),
+    Expel {
+        /// Who.
+        ident: Ident,
+        /// Joining or Leaving: whoever has come to its end meanwhile is let be.
+        from: MemberState,
+    },
     /// A member wants to go.
     BeginLeave(Ident),
     /// It holds nothing any more.
@@ -187,10 +192,14 @@ impl Record {
             Change::FinishJoin(ident) => self.step(ident, &[Joining], Joined),
             Change::FailJoin(ident) => self.step(ident, &[Joining], Isolated),
             Change::QuitJoin(ident) => self.go_down(ident, &[Joining], WhyDown::Left),
-            Change::Expel(ident) if self.entry(ident.slot).state == Leaving => {
-                self.step(ident, &[Leaving], Isolated)
+            Change::Expel { ident, from: Leaving } => {
+                let heartbeat = self.entry(ident.slot).heartbeat;
+                self.step(ident, &[Leaving], Isolated)?;
+                // It is no sign of its life.
+                self.entries[ident.slot.index()].heartbeat = heartbeat;
+                Ok(())
             }
-            Change::Expel(ident) => self.go_down(ident, &[Joining], WhyDown::Declared),
+            Change::Expel { ident, .. } => self.go_down(ident, &[Joining], WhyDown::Declared),
             Change::BeginLeave(ident) => {
                 self.check_quiet(ident.slot)?;
                 self.step(ident, &[Joined, Isolated], Leaving)
@@ -331,6 +340,22 @@ mod tests {
         assert_eq!(record.entry(slot(1)).why, WhyDown::Declared);
         join(&mut record, 1);
         assert_eq!(record.apply(&heartbeat_of(ident)), Err(ChangeRefused::Incarnation(slot(1), 2)));
+    }
+
+    #[test]
+    fn to_be_expelled_is_no_sign_of_life_and_who_has_come_to_its_end_is_let_be() {
+        let mut record = record();
+        let ident = join(&mut record, 1);
+        let expel = |from| Change::Expel { ident, from };
+        let joined = Err(ChangeRefused::State(slot(1), MemberState::Joined));
+        assert_eq!(record.apply(&expel(MemberState::Joining)), joined);
+        assert_eq!(record.apply(&expel(MemberState::Leaving)), joined);
+        record.apply(&Change::BeginLeave(ident)).unwrap();
+        let heartbeat = record.entry(slot(1)).heartbeat;
+        assert!(record.apply(&expel(MemberState::Joining)).is_err());
+        record.apply(&expel(MemberState::Leaving)).unwrap();
+        let entry = record.entry(slot(1));
+        assert_eq!((entry.state, entry.heartbeat), (MemberState::Isolated, heartbeat));
     }
 
     #[test]

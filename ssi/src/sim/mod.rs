@@ -1,11 +1,13 @@
 //! A whole cluster in one thread, in virtual time, from a seed: the very cores that real members run, and everything that
 //! can happen to them.
 //!
-//! Members are started, stopped, killed and put to sleep, abend, have engines that stand still and clocks that jump; links are cut and heal; the record
-//! answers late, or not, or makes a change and does not say so, or cannot be reached for a while, or is moved; operators turn
-//! cross-system timeouts on and off, declare members down that are not, and write configurations that do not fit; members of
-//! the previous level join; users log on everywhere at once. After every event the invariants are looked at. What happens to
-//! single frames and devices is below this, in the simulator of `isfc`.
+//! Members are started, stopped, killed and put to sleep, abend, have engines that stand still, hang in the midst of joining or
+//! leaving, and have clocks that drift, jump and are set back; links are cut, at one end or both, and heal; the record answers
+//! late, or not, or makes a change and does not say so, or cannot be reached for a while, or is moved; operators turn
+//! cross-system timeouts on and off, declare members down that are not, edit the directory, and write configurations that do
+//! not fit; members of the previous level join; users of both kinds log on everywhere at once. After every event the
+//! invariants are looked at, and now and then how long things have lasted. What happens to single frames and devices is below
+//! this, in the simulator of `isfc`. When all else has healed one failure may last: then those that it does not touch must be well.
 //! In the end everything heals, and the cluster must come to rest: all members joined, the mode stable, every request
 //! answered, and all of one mind about who is where.
 

@@ -123,9 +123,6 @@ impl Pair {
         if !sleeps {
             self.sleeps_since_ms = None;
         }
-        if let Some((side, _)) = self.deaf {
-            self.directions[side].flying.clear();
-        }
         let deaf = self.deaf.is_some_and(|(_, since_ms)| now_ms - since_ms > SILENCE_MS);
         let silent = deaf || (sleeps && now_ms - since > SILENCE_MS);
         let same = boots == self.boots.map(Some);
@@ -141,8 +138,11 @@ impl Pair {
         }
         for side in 0..2 {
             let alive = boots[side] == Some(self.boots[side]);
+            // What an end does not hear is sent again until it does, or the link goes down: a link loses nothing while it is up.
+            let hears = self.deaf.is_none_or(|(deaf, _)| deaf != side);
             let direction = &mut self.directions[side];
             while alive
+                && hears
                 && direction.heard_up
                 && let Some((at_ms, _)) = direction.flying.front()
                 && *at_ms <= now_ms

@@ -43,7 +43,7 @@ impl Simulation {
             }
             Some(Change::FailJoin(_)) if refused.is_none() => self.tally.isolated += 1,
             Some(Change::QuitJoin(_)) if refused.is_none() => self.tally.stepped_back += 1,
-            Some(Change::Expel(_)) if refused.is_none() => self.tally.expelled += 1,
+            Some(Change::Expel { .. }) if refused.is_none() => self.tally.expelled += 1,
             Some(Change::DeclareDown { .. }) if refused.is_none() => self.tally.declared += 1,
             _ => {}
         }

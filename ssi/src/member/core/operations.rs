@@ -107,7 +107,7 @@ impl Member {
                 self.reply(Ok(()));
                 self.stop(Stopped::Left);
             }
-            Change::Expel(ident) => {
+            Change::Expel { ident, .. } => {
                 self.console_expelled(ident.slot);
                 if self.command.is_some_and(|(_, command)| command == Command::SetDown(ident.slot)) {
                     self.reply(Ok(()));
@@ -150,7 +150,7 @@ impl Member {
                 ChangeRefused::State(_, MemberState::Isolated) => Stopped::Expelled,
                 _ => Stopped::DeclaredDown,
             }),
-            Change::DeclareDown { ident, .. } | Change::Expel(ident) => {
+            Change::DeclareDown { ident, .. } | Change::Expel { ident, .. } => {
                 if self.command.is_some_and(|(_, command)| command == Command::SetDown(ident.slot)) {
                     self.reply(Err(CommandRefused::Record(why)));
                 }
@@ -192,7 +192,7 @@ fn is_made(change: &Change, record: &Record) -> bool {
         Change::DeclareDown { ident, .. } => is(ident, MemberState::Down),
         Change::BeginJoin { .. }
         | Change::Heartbeat { .. }
-        | Change::Expel(_)
+        | Change::Expel { .. }
         | Change::Abend(_)
         | Change::SetTimeouts(_)
         | Change::MoveTo(_) => false,

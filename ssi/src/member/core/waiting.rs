@@ -92,7 +92,9 @@ impl Member {
     }
 
     pub(super) fn expel(&mut self, slot: Slot, record: &Record) {
-        let change = Change::Expel(Ident { slot, incarnation: record.entry(slot).incarnation });
+        let entry = record.entry(slot);
+        let ident = Ident { slot, incarnation: entry.incarnation };
+        let change = Change::Expel { ident, from: entry.state };
         if !self.waiting.contains(&Some(change)) {
             self.operate(Some(change));
         }

@@ -111,6 +111,8 @@ pub(crate) fn relocate_once(
         report = whole;
     }
     report.died_with = dead_owner(&report);
+    // The members know nothing of what stands between them.
+    report.options.extend(args.slow_link.map(|rate| ("slow_link".to_owned(), rate.get().into())));
     if *side == Side::Destination {
         // A source that ended before it had anything to report knows best why.
         let words = source.last_words();

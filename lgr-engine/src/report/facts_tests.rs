@@ -30,6 +30,7 @@ struct Facts {
     wrote: Option<(u64, u64)>,
     used_queues: usize,
     rate_limit: Option<u64>,
+    slow_link: Option<u64>,
     pace: Option<&'static str>,
     rule: &'static str,
 }
@@ -54,7 +55,11 @@ prop_compose! {
         blackout_ms in option::of(0.5f64..90.0),
         wrote in option::of((0u64..400_000_000, 0u64..400_000_000)),
         used_queues in 0usize..3,
-        (rate_limit, pace) in (option::of(1u64..1 << 40), prop::sample::select(vec![None, Some("ficon8s:4x4")])),
+        (rate_limit, slow_link, pace) in (
+            option::of(1u64..1 << 40),
+            option::of(1u64..1 << 40),
+            prop::sample::select(vec![None, Some("ficon8s:4x4")]),
+        ),
         rule in prop::sample::select(vec!["default", "threshold:300", "fixed-passes:2"]),
     ) -> Facts {
         let runs_on = if code == FinishCode::Completed { RunsOn::Destination } else { stayed };
@@ -62,7 +67,7 @@ prop_compose! {
         let checked = checked.filter(|(how, _)| runs_on == RunsOn::Destination || *how == Checked::Alone);
         Facts {
             code, runs_on, passes, cut_short, stopped_ms, both_sides, died, checked, packed, largest_gaps_ms,
-            blackout_ms, wrote, used_queues, rate_limit, pace, rule,
+            blackout_ms, wrote, used_queues, rate_limit, slow_link, pace, rule,
         }
     }
 }
@@ -116,6 +121,7 @@ impl Facts {
         let outcome = self.outcome();
         let mut report = Report::of_outcome("LINUX1".parse().unwrap(), source, destination, &outcome);
         report.limits = LimitsGiven::new(&Limits::default(), self.rate_limit);
+        report.options.extend(self.slow_link.map(|rate| ("slow_link".to_owned(), rate.into())));
         report.options.extend(self.pace.map(|pace| ("pace".to_owned(), pace.into())));
         (report.policy, report.tracker) = (self.rule.to_owned(), "uffd-async".to_owned());
         report.medium = "tcp".to_owned();
@@ -284,6 +290,7 @@ proptest! {
         let rule = format!("policy {}", facts.rule);
         prop_assert!(how.contains(&rule.as_str()), "{:?}", how);
         prop_assert_eq!(how.iter().any(|part| part.starts_with("at most ")), facts.rate_limit.is_some());
+        prop_assert_eq!(how.iter().any(|part| part.starts_with("over a link of ")), facts.slow_link.is_some());
         prop_assert_eq!(how.contains(&"paced as ficon8s:4x4"), facts.pace.is_some());
     }
 
@@ -358,6 +365,7 @@ fn a_report_of_version_2_is_read_without_its_made_up_zeros() {
         wrote: None,
         used_queues: 0,
         rate_limit: None,
+        slow_link: None,
         pace: None,
         rule: "threshold",
     };

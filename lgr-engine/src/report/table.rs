@@ -83,6 +83,8 @@ fn how(report: &Report) -> Vec<String> {
     parts.extend(report.limits.immediate.then(|| "immediate".to_owned()));
     let limit = report.limits.rate_limit_bytes_per_s;
     parts.extend(limit.map(|rate| format!("at most {}", speed(rate as f64))));
+    let between = report.options.get("slow_link").and_then(serde_json::Value::as_u64);
+    parts.extend(between.map(|rate| format!("over a link of {}", speed(rate as f64))));
     let given = |name: &str| report.options.get(name).and_then(|value| value.as_str());
     parts.extend(given("pace").map(|layout| format!("paced as {layout}")));
     parts.extend(given("compress").filter(|when| *when != "auto").map(|when| format!("packing {when}")));

@@ -84,7 +84,7 @@ fn a_relocation_takes_the_same_rules() {
     let trial = Trial::new();
     let (ended, report) = trial.relocate(&format!("--memory 16M --policy fixed-passes:2 {BRIEF}"));
     assert_moved_whole(&ended, &report);
-    assert_eq!((report.policy.as_str(), report.passes.len()), ("fixed-passes", 4));
+    assert_eq!((report.policy.as_str(), report.passes.len()), ("fixed-passes:2", 4));
 }
 
 #[test]

@@ -83,6 +83,8 @@ impl Simulation {
                 self.lives(other)
                     || self.now_ms - died_at_ms < DEAD_AFTER_MS
                     || steady_ms < DEAD_AFTER_MS
+                    // Who cannot read the record has not seen it stand still.
+                    || self.now_ms < node.cut_off_until_ms.saturating_add(DEAD_AFTER_MS)
                     || self.now_ms < self.heartbeats_until_ms[other.index()] + DEAD_AFTER_MS
             }
             CommandRefused::Here(state) => {

@@ -73,7 +73,11 @@ impl Cluster {
         self.budget.faults = self.budget.faults.min(1);
         self.budget.logons = self.budget.logons.min(2);
         self.budget.logoffs = 0;
-        self.depth_max = Some(if self.begins == Beginning::Nothing { 32 } else { 20 });
+        self.depth_max = Some(self.depth_max.map_or(20, |depth| depth.min(20)));
+        // A start is long, and to see its end takes all of it.
+        if self.begins == Beginning::Nothing {
+            (self.budget.faults, self.budget.logons, self.depth_max) = (0, 1, None);
+        }
     }
 
     fn begin(&self) -> State {

@@ -107,9 +107,12 @@ impl Member {
                 self.reply(Ok(()));
                 self.stop(Stopped::Left);
             }
-            Change::Expel { ident, .. } => {
+            Change::Expel { ident, from } => {
                 self.console_expelled(ident.slot);
-                if self.command.is_some_and(|(_, command)| command == Command::SetDown(ident.slot)) {
+                // One that was leaving is not down by that: who has ordered it down waits on.
+                if from == MemberState::Joining
+                    && self.command.is_some_and(|(_, command)| command == Command::SetDown(ident.slot))
+                {
                     self.reply(Ok(()));
                 }
             }
@@ -150,13 +153,13 @@ impl Member {
                 ChangeRefused::State(_, MemberState::Isolated) => Stopped::Expelled,
                 _ => Stopped::DeclaredDown,
             }),
-            Change::DeclareDown { ident, .. } | Change::Expel { ident, .. } => {
+            Change::DeclareDown { ident, .. } | Change::Expel { ident, from: MemberState::Joining } => {
                 if self.command.is_some_and(|(_, command)| command == Command::SetDown(ident.slot)) {
                     self.reply(Err(CommandRefused::Record(why)));
                 }
             }
             Change::SetTimeouts(_) | Change::MoveTo(_) => self.reply(Err(CommandRefused::Record(why))),
-            Change::Abend(_) => {}
+            Change::Expel { .. } | Change::Abend(_) => {}
         }
     }
 

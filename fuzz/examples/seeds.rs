@@ -157,7 +157,14 @@ fn messages() -> Vec<Vec<u8>> {
     };
     let all = [
         Message::Offer(offer),
-        Message::PassEnd(PassEnd { epoch: 4, pass: 2, kind: PassKind::First, commit: false, commit_within_ms: 0, totals }),
+        Message::PassEnd(PassEnd {
+            epoch: 4,
+            pass: 2,
+            kind: PassKind::First,
+            commit: false,
+            commit_within_ms: 0,
+            totals,
+        }),
         Message::State(vec![1, 2, 3]),
         Message::Cancel(FinishCode::Cancelled, "because".to_owned()),
         Message::Manifest(3, manifest_batch()),

@@ -115,7 +115,7 @@ impl Fruitless {
     }
 
     /// A connection died at `now` with a frame of `len_bytes` on it that was sent at `sent`, and nothing acknowledged. Given
-    /// up after two and a half time-outs, and not before [`CONNECTIONS_MIN`] of them.
+    /// up after two and a half time-outs, and not before three of them.
     pub fn died(&mut self, len_bytes: u64, sent: Instant, limit: Duration, now: Instant) -> Option<Hole> {
         let (shortest, began) = self.failed.unwrap_or((len_bytes, sent));
         let failed = (shortest.min(len_bytes), began.min(sent));
